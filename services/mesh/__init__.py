@@ -1,0 +1,1 @@
+"""The fabric between services: contracts, topics, topology, the stage runtime and its ports. Not deployable itself."""
