@@ -3,7 +3,9 @@
     WeirError
     ├── Poison      this record is at fault: dead-letter it with its cause, go on with the next
     ├── Transient   this moment is at fault: drop what is uncommitted, open everything anew, try again
-    │   └── Fenced  another process owns what we wrote to: the same remedy, and said apart
+    │   ├── Fenced            another process owns what we wrote to: the same remedy, and said apart
+    │   ├── StoreUnreachable  the state store does not answer in time
+    │   └── StoreLost         the state store answers, but not with the state that we left there
     └── Fatal       we or the configuration are at fault: say why in one line and end the process
 """
 
@@ -51,6 +53,18 @@ class Transient(WeirError):
 
 class Fenced(Transient):
     """A newer owner has taken over the partition: what we hold is out of date and is dropped."""
+
+
+class StoreUnreachable(Transient):
+    """The state store did not answer in time; the log goes on, state is caught up later."""
+
+
+class StoreLost(Transient):
+    """The state store has lost or changed ``partition``'s state: it is rebuilt from the log."""
+
+    def __init__(self, message: str, partition: int) -> None:
+        super().__init__(message)
+        self.partition = partition
 
 
 class Fatal(WeirError):

@@ -1,0 +1,153 @@
+"""The outside world as the mesh sees it: the log, the state store, the clock.
+
+Real ones and their deterministic twins live in ``adapters``; both pass ``tests/conformance``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+Header = tuple[str, bytes | None]
+
+
+class InRecord(NamedTuple):
+    """One record read from a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    append_time_ms: int  # the broker's wall clock when it appended the record (topics use LogAppendTime)
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+
+
+class OutRecord(NamedTuple):
+    """One record to produce, and the index in its batch of the record that caused it."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None  # None: murmur2 of the key, as every Java client does it
+    headers: list[Header]
+
+
+class CommittedOffset(NamedTuple):
+    """Where a group stands in one partition: the next offset to read, and what it wrote beside it."""
+
+    offset: int | None  # None: nothing committed yet
+    metadata: str
+
+
+class Assignment(NamedTuple):
+    """What changed since the last poll in the partitions that this process owns."""
+
+    added: Mapping[int, CommittedOffset]
+    removed: Sequence[int]
+
+
+class TransactionalLog(Protocol):
+    """A stage's connection to the log: one input topic, any outputs, one transaction a batch.
+
+    Any call raises Transient (reopen and repeat), Fenced (another process holds our slot) or Fatal.
+    """
+
+    def open(self) -> None:
+        """Join the group and fence whatever an earlier process with the same slot left behind."""
+        ...
+
+    def close(self) -> None:
+        """Leave; an open transaction is aborted."""
+        ...
+
+    def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
+        """Next records of the owned partitions, within each partition in offset order; empty after ``wait_ms``."""
+        ...
+
+    def take_assignment(self) -> Assignment | None:
+        """Changes of ownership noticed by the last poll, once; None when there are none."""
+        ...
+
+    def commit(self, outputs: Sequence[OutRecord], offsets: Mapping[int, CommittedOffset]) -> None:
+        """Produce ``outputs`` and move the group to ``offsets``, all or nothing."""
+        ...
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
+        """Committed records of the input topic with ``start <= offset < end``, outside the group."""
+        ...
+
+    def pause(self, partitions: Sequence[int]) -> None:
+        """Stop returning records of ``partitions`` from poll until the next open."""
+        ...
+
+
+StoreCommand = Literal["set", "append", "delete"]
+
+
+class StoreWrite(NamedTuple):
+    """One change of one key; ``value`` is empty for a delete."""
+
+    command: StoreCommand
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreMark:
+    """How far a partition's stored state has come."""
+
+    offset: int  # next input offset that the state does not hold yet
+    metadata: str  # whatever its owner needs to go on from there
+
+
+class StoreStep(NamedTuple):
+    """Changed state and the mark that it leads to: applied as one, and only on top of ``expected_offset``."""
+
+    partition: int
+    expected_offset: int | None  # None: no mark is stored yet
+    mark: StoreMark
+    writes: Sequence[StoreWrite]
+
+
+class StateStore(Protocol):
+    """A cache of the log, one writer a partition: it may be lost whole, and is never ahead of Kafka.
+
+    Raises Transient when it cannot be reached in time, Fenced when a newer owner has claimed the partition.
+    """
+
+    def claim(self, partition: int) -> StoreMark | None:
+        """Become the partition's only writer from now on; return how far its state has come."""
+        ...
+
+    def load(self, partition: int, keys: Sequence[str]) -> list[bytes | None]:
+        """Stored values of ``keys``, in their order; None for a key that is not stored."""
+        ...
+
+    def save(self, steps: Sequence[StoreStep]) -> None:
+        """Apply ``steps`` in order. Repeating a step whose answer was lost changes nothing.
+
+        Raises StoreLost when a partition's stored mark is gone or is not the expected one.
+        """
+        ...
+
+    def clear(self, partition: int) -> None:
+        """Forget the partition's state, for a rebuild from the log; ownership stays."""
+        ...
+
+
+class Clock(Protocol):
+    """The only source of now; pure code is handed milliseconds instead."""
+
+    def now_ms(self) -> int:
+        """Unix milliseconds."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds of a clock that never steps back."""
+        ...
+
+    def sleep_s(self, seconds: float) -> None:
+        """Wait."""
+        ...

@@ -1,0 +1,211 @@
+"""The one loop of every stage: poll, think, produce and commit in one Kafka transaction, then write state.
+
+The order of effects, which is the whole guarantee:
+
+1. poll a batch; drop what the watermark says was taken before;
+2. ``handler.step``: think; nothing leaves the process;
+3. one transaction: outputs, input offsets and watermarks (``TransactionalLog.commit``);
+4. ``handler.committed``: state goes to its store *after* the commit, so the store is never ahead of Kafka;
+   what a crash leaves out is replayed from the log on the next assignment.
+
+Any Transient closes the log and the handler and opens both anew: no state survives an aborted batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from threading import Event as Flag
+
+from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
+from services.mesh.flood import REJECTS_MAX, WINDOW_RECORDS, RejectGuard
+from services.mesh.headers import TRACEPARENT, WEIR, Hop, find, pack_hop, unpack_hop
+from services.mesh.ports import Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog
+from services.mesh.stage import Emit, Handler, dead_letter
+from services.mesh.telemetry import StageTelemetry
+from services.mesh.topics import DEAD_LETTERS
+from services.mesh.topology import Stage
+from services.mesh.watermark import Marks
+
+# The broker does the same work for a transaction of 1 or 500 records; beyond 500 the gain is small and the wait grows.
+BATCH_RECORDS_MAX = 500
+BATCH_WAIT_MS = 10
+# A reopen costs a second of group protocol; waiting longer between tries only matters when the broker is down.
+REOPEN_WAIT_S_FIRST = 0.2
+REOPEN_WAIT_S_MAX = 5.0
+# Two processes with one slot fence each other for ever; after this many in a row one has to give up.
+FENCES_MAX = 3
+
+
+class StageRuntime:
+    """Runs ``stage`` until ``stop`` is set."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        log: TransactionalLog,
+        make_handler: Callable[[], Handler],
+        clock: Clock,
+        telemetry: StageTelemetry,
+        *,
+        batch_records_max: int = BATCH_RECORDS_MAX,
+        batch_wait_ms: int = BATCH_WAIT_MS,
+    ) -> None:
+        self._stage = stage
+        self._log = log
+        self._make_handler = make_handler
+        self._clock = clock
+        self._telemetry = telemetry
+        self._batch_records_max = batch_records_max
+        self._batch_wait_ms = batch_wait_ms
+        self._handler: Handler
+        self._marks: dict[int, Marks] = {}
+        self._guards: dict[int, RejectGuard] = {}
+        self._halted = ""
+        self.stop = Flag()
+
+    def run(self) -> None:
+        """Process until stopped; returns after a clean drain. Raises Fatal."""
+        wait_s, fences = REOPEN_WAIT_S_FIRST, 0
+        while not self.stop.is_set():
+            turns_before = self._telemetry.batches
+            try:
+                self._session()
+            except Transient as error:
+                progressed = self._telemetry.batches > turns_before
+                fences = 0 if progressed else fences
+                fences += isinstance(error, Fenced)
+                if fences >= FENCES_MAX:
+                    raise Fatal(f"{self._stage.name}: fenced {fences} times in a row; does another process hold this "
+                                f"slot? last: {error}") from error
+                wait_s = REOPEN_WAIT_S_FIRST if progressed else min(wait_s * 2, REOPEN_WAIT_S_MAX)
+                self._telemetry.reopened(str(error))
+                logging.warning("stage=%s reopening in %.1f s: %s", self._stage.name, wait_s, error)
+                self.stop.wait(wait_s)
+
+    def _session(self) -> None:
+        self._handler = self._make_handler()
+        self._marks, self._guards = {}, {}
+        self._halted = ""
+        try:
+            self._log.open()
+            while not self.stop.is_set():
+                self.turn()
+        finally:
+            self._telemetry.ready(False)
+            self._log.close()
+
+    def turn(self) -> int:
+        """One batch; returns how many records it had."""
+        batch = self._log.poll(self._batch_records_max, self._batch_wait_ms)
+        self._follow_assignment()
+        if batch:
+            self._process(batch)
+        self._handler.idle()
+        self._telemetry.alive()
+        return len(batch)
+
+    def _follow_assignment(self) -> None:
+        change = self._log.take_assignment()
+        if change is None:
+            return
+        for partition in change.removed:
+            self._handler.revoke(partition)
+            self._marks.pop(partition, None)
+            self._guards.pop(partition, None)
+        for partition, committed in change.added.items():
+            marks = Marks.from_metadata(committed.metadata)
+            self._marks[partition] = marks
+            self._guards[partition] = RejectGuard()
+            self._handler.assign(partition, committed, marks.copy())
+        if self._halted:
+            self._log.pause(sorted(self._marks))
+        self._telemetry.owns(sorted(self._marks))
+        self._telemetry.ready(not self._halted)
+
+    def _process(self, polled: Sequence[InRecord]) -> None:
+        started_s = self._clock.monotonic_s()
+        batch, hops, refused = self._admit(polled)
+        emits = self._handler.step(batch) if batch else []
+        outputs = _outputs(emits, batch, hops)
+        outputs += [OutRecord(*emit[:4], list(emit.headers)) for emit in refused]
+        ends = {record.partition: record.offset + 1 for record in polled}
+        offsets = {p: CommittedOffset(end, self._marks[p].to_metadata()) for p, end in ends.items()}
+        stepped_s = self._clock.monotonic_s()
+        self._log.commit(outputs, offsets)
+        committed_s = self._clock.monotonic_s()
+        self._handler.committed(offsets)
+        self._telemetry.batch(
+            records=len(polled),
+            repeats=len(polled) - len(batch) - len(refused),
+            outputs=outputs,
+            step_s=stepped_s - started_s,
+            commit_s=committed_s - stepped_s,
+            save_s=self._clock.monotonic_s() - committed_s,
+            newest_append_time_ms=polled[-1].append_time_ms,
+        )
+        self._guard_against_floods(polled, outputs)
+
+    def _admit(self, polled: Sequence[InRecord]) -> tuple[list[InRecord], list[Hop | None], list[Emit]]:
+        """Split a poll into what is new, with where it comes from, and records whose own header is broken."""
+        if not self._stage.marked:
+            return list(polled), [None] * len(polled), []
+        batch: list[InRecord] = []
+        hops: list[Hop | None] = []
+        refused: list[Emit] = []
+        for index, record in enumerate(polled):
+            header = find(record.headers, WEIR)
+            try:
+                if header is None:
+                    raise Poison(RejectCode.UNDECODABLE, "no weir header; was it produced by a stage?", WEIR)
+                hop = unpack_hop(header)
+            except Poison as poison:
+                refused.append(dead_letter(record, index, self._stage.name, poison))
+                continue
+            if self._marks[record.partition].admit(hop):
+                batch.append(record)
+                hops.append(hop)
+        return batch, hops, refused
+
+    def _guard_against_floods(self, polled: Sequence[InRecord], outputs: Sequence[OutRecord]) -> None:
+        rejects: dict[int, int] = {}
+        for out in outputs:
+            if out.topic == DEAD_LETTERS.name and out.partition is not None:
+                rejects[out.partition] = rejects.get(out.partition, 0) + 1
+        records: dict[int, int] = {}
+        for record in polled:
+            records[record.partition] = records.get(record.partition, 0) + 1
+        for partition, count in records.items():
+            if self._guards[partition].count(count, rejects.get(partition, 0)):
+                self._halt(partition)
+
+    def _halt(self, partition: int) -> None:
+        self._halted = (
+            f"{self._stage.consumes.name}[{partition}]: {REJECTS_MAX} of its latest {WINDOW_RECORDS} records were "
+            f"refused; stage {self._stage.name} has stopped; look at `weir dead-letters list`, mend the sender, then "
+            "restart the stage"
+        )
+        logging.error("stage=%s halted: %s", self._stage.name, self._halted)
+        self._log.pause(sorted(self._marks))
+        self._telemetry.halted(self._halted)
+
+
+def _outputs(emits: Sequence[Emit], batch: Sequence[InRecord], hops: Sequence[Hop | None]) -> list[OutRecord]:
+    """Emits with their headers: where they come from, and the trace that they belong to."""
+    outputs: list[OutRecord] = []
+    previous_source, ordinal = -1, 0
+    for emit in emits:
+        source = emit.source
+        if emit.topic == DEAD_LETTERS.name:
+            outputs.append(OutRecord(emit.topic, emit.key, emit.value, emit.partition, list(emit.headers)))
+            continue
+        ordinal = ordinal + 1 if source == previous_source else 0
+        previous_source = source
+        record, hop = batch[source], hops[source]
+        origin = (record.partition, record.offset) if hop is None else hop[:2]
+        headers = list(emit.headers)
+        if not headers:
+            headers.append((TRACEPARENT, find(record.headers, TRACEPARENT)))
+        headers.append((WEIR, pack_hop(Hop(*origin, record.partition, record.offset, ordinal))))
+        outputs.append(OutRecord(emit.topic, emit.key, emit.value, emit.partition, headers))
+    return outputs

@@ -1,0 +1,149 @@
+"""Every topic: what it holds, by which key, for how long, and who owns it.
+
+All data topics share one partition count and one partitioner (murmur2), so that one partition owns one customer on
+every hop. Time stamps are the broker's (LogAppendTime): with the producer's, a replay of 2018 would be deleted on
+arrival. ``weir up`` and the deploy step create topics from this page; services never do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DATA_PARTITIONS_DEFAULT = 8
+
+RAW_BYTES_MAX = 1_048_576
+# A dead letter keeps its record's bytes and adds headers: the limit leaves room for them.
+DEAD_LETTER_BYTES_MAX = RAW_BYTES_MAX + 65_536
+# A bundle is two boosters of some hundred kB; 8 MiB holds a thousand deep trees.
+MODEL_BYTES_MAX = 8_388_608
+
+DAY_MS = 86_400_000
+# Features are rebuilt from the log: 37 days of windows + 1 day of lateness + a week in which somebody notices.
+DATA_RETENTION_MS = 45 * DAY_MS
+FOREVER_MS = -1
+
+PartitionRule = Literal["data", "one"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic as data."""
+
+    name: str
+    holds: str  # what a record means, one line
+    schemas: tuple[str, ...]  # files below schemas/; the first is what is written; empty: any bytes
+    key: str  # the field that the record key repeats
+    owner: str  # who answers for its contract
+    partitions: PartitionRule = "data"
+    retention_ms: int = DATA_RETENTION_MS
+    bytes_max: int = RAW_BYTES_MAX
+
+    def config(self) -> dict[str, str]:
+        """Creation settings for the broker."""
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(self.retention_ms),
+            "max.message.bytes": str(self.bytes_max),
+            "message.timestamp.type": "LogAppendTime",
+        }
+
+    def partition_count(self, data_partitions: int) -> int:
+        """How many partitions it has in a mesh of ``data_partitions``."""
+        return data_partitions if self.partitions == "data" else 1
+
+
+EVENTS_RAW = Topic(
+    name="events.raw.v1",
+    holds="payments as producers send them, JSON or registry Avro",
+    schemas=("payments/event_raw.v1.avsc",),
+    key="customer_id",
+    owner="producers",
+)
+OUTCOMES_RAW = Topic(
+    name="outcomes.raw.v1",
+    holds="what payments turned out to be, as their observers send it, JSON or registry Avro",
+    schemas=("payments/outcome_raw.v1.avsc",),
+    key="customer_id",
+    owner="producers",
+)
+EVENTS = Topic(
+    name="events.v1",
+    holds="accepted payments, each identity once",
+    schemas=("payments/event.v1.avsc",),
+    key="customer_id",
+    owner="ingestion",
+)
+UPDATES_TERMINAL = Topic(
+    name="updates.terminal.v1",
+    holds="the terminal view's own log: events with their customer's features, and labels",
+    schemas=("terminal_update.v1.avsc",),
+    key="terminal_id",
+    owner="features",
+)
+FEATURES = Topic(
+    name="features.v1",
+    holds="events with their whole feature vector",
+    schemas=("features.v1.avsc",),
+    key="customer_id",
+    owner="features",
+)
+SCORES = Topic(
+    name="scores.v1",
+    holds="events with their score",
+    schemas=("score.v1.avsc",),
+    key="customer_id",
+    owner="scoring",
+)
+DECISIONS = Topic(
+    name="decisions.v1",
+    holds="one decision for every accepted event, with all that led to it",
+    schemas=("decision.v1.avsc",),
+    key="customer_id",
+    owner="decisions",
+)
+DEAD_LETTERS = Topic(
+    name="dead-letters.v1",
+    holds="every refused record, its own bytes and headers, with the cause in added headers",
+    schemas=(),
+    key="the refused record's",
+    owner="ingestion",
+    bytes_max=DEAD_LETTER_BYTES_MAX,
+)
+MODELS = Topic(
+    name="models.v1",
+    holds="signed models and their moves, in order; read whole by every scorer",
+    schemas=("model_release.v1.avsc",),
+    key="model_version",
+    owner="retraining",
+    partitions="one",
+    retention_ms=FOREVER_MS,
+    bytes_max=MODEL_BYTES_MAX,
+)
+POLICIES = Topic(
+    name="policies.v1",
+    holds="policies put in force, in order; read whole by every decider",
+    schemas=("policy_release.v1.avsc",),
+    key="policy_version",
+    owner="decisions",
+    partitions="one",
+    retention_ms=FOREVER_MS,
+)
+
+TOPICS: tuple[Topic, ...] = (
+    EVENTS_RAW,
+    OUTCOMES_RAW,
+    EVENTS,
+    UPDATES_TERMINAL,
+    FEATURES,
+    SCORES,
+    DECISIONS,
+    DEAD_LETTERS,
+    MODELS,
+    POLICIES,
+)
+
+
+def topic_named(name: str) -> Topic:
+    """The topic called ``name``; KeyError when the mesh has none."""
+    return {topic.name: topic for topic in TOPICS}[name]

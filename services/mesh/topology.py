@@ -1,0 +1,130 @@
+"""The whole mesh on one page: every stage, what it reads and what it writes. Start here.
+
+``python -m services.mesh.topology`` prints the picture of the README; a test says when the two differ.
+A stage's name is its consumer group, its process and its prefix in transactional ids.
+
+To add a stage: 1. its record in ``schemas/`` and ``records.py``; 2. its topic in ``topics.py``; 3. its ``Stage`` here;
+4. its room, with the furniture of the nearest service; 5. its line in the import contract (``.importlinter``) and in
+``docker-compose.yml``. A forgotten step is named by ``tests/architecture``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.mesh.topics import (
+    DEAD_LETTERS,
+    DECISIONS,
+    EVENTS,
+    EVENTS_RAW,
+    FEATURES,
+    MODELS,
+    OUTCOMES_RAW,
+    POLICIES,
+    SCORES,
+    UPDATES_TERMINAL,
+    Topic,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One hop of the data plane: a service (or one instance of it) between its topics."""
+
+    name: str
+    service: str  # the room under services/
+    consumes: Topic
+    produces: tuple[Topic, ...]
+    reads_whole: tuple[Topic, ...] = ()  # control topics that every instance reads from the start, outside its group
+    state: str = ""  # what it keeps between events, if anything
+    marked: bool = True  # its input was written by a stage, so every record says which hop it comes from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Participant:
+    """Somebody who reads or writes topics without being a transactional stage."""
+
+    name: str
+    service: str
+    consumes: tuple[Topic, ...] = ()
+    produces: tuple[Topic, ...] = ()
+
+
+INGESTION = Stage(
+    name="ingestion",
+    service="ingestion",
+    consumes=EVENTS_RAW,
+    produces=(EVENTS, DEAD_LETTERS, EVENTS_RAW),
+    state="event-time clock and seen identities, a partition",
+    marked=False,
+)
+FEATURES_CUSTOMER = Stage(
+    name="features-customer",
+    service="features",
+    consumes=EVENTS,
+    produces=(UPDATES_TERMINAL, DEAD_LETTERS),
+    state="exact windows, a customer",
+)
+FEATURES_TERMINAL = Stage(
+    name="features-terminal",
+    service="features",
+    consumes=UPDATES_TERMINAL,
+    produces=(FEATURES, DEAD_LETTERS),
+    state="exact windows and labels, a terminal",
+)
+SCORING = Stage(
+    name="scoring",
+    service="scoring",
+    consumes=FEATURES,
+    produces=(SCORES, DEAD_LETTERS),
+    reads_whole=(MODELS,),
+)
+DECIDING = Stage(
+    name="decisions",
+    service="decisions",
+    consumes=SCORES,
+    produces=(DECISIONS, DEAD_LETTERS),
+    reads_whole=(POLICIES,),
+)
+
+STAGES: tuple[Stage, ...] = (INGESTION, FEATURES_CUSTOMER, FEATURES_TERMINAL, SCORING, DECIDING)
+
+SIMULATOR = Participant(
+    name="simulator", service="simulator", consumes=(DECISIONS,), produces=(EVENTS_RAW, OUTCOMES_RAW)
+)
+RETRAINING = Participant(
+    name="retraining", service="retraining", consumes=(DECISIONS, OUTCOMES_RAW), produces=(MODELS,)
+)
+LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS))
+
+PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, RETRAINING, LOOKUP)
+
+
+def stage_named(name: str) -> Stage:
+    """The stage called ``name``; KeyError when the mesh has none."""
+    return {stage.name: stage for stage in STAGES}[name]
+
+
+def picture() -> str:
+    """The mesh as text: one line a stage, the topics it joins, and who else reads and writes them."""
+    width = max(len(stage.consumes.name) for stage in STAGES)
+    lines = []
+    for stage in STAGES:
+        onward = [topic.name for topic in stage.produces if topic is not DEAD_LETTERS and topic is not stage.consumes]
+        box = f"[{stage.name}]"
+        whole = f"   (reads all of {', '.join(topic.name for topic in stage.reads_whole)})" if stage.reads_whole else ""
+        state = f"   (keeps {stage.state})" if stage.state else ""
+        lines.append(f"{stage.consumes.name:<{width}} ─▶ {box:<20} ─▶ {', '.join(onward):<20}{state}{whole}".rstrip())
+    lines.append("")
+    lines.append(f"any stage ─▶ {DEAD_LETTERS.name}   (refused records, with their cause)")
+    for who in PARTICIPANTS:
+        reads = ", ".join(topic.name for topic in who.consumes) or "nothing"
+        writes = ", ".join(topic.name for topic in who.produces) or "no topic"
+        lines.append(f"{reads} ─▶ ({who.name}) ─▶ {writes}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(picture())
