@@ -1,0 +1,73 @@
+# Every target does its own set-up. `make help` lists them.
+
+# What `make run` takes, each optional: make run INPUT=payments.parquet SPEED=max
+INPUT ?=
+SPEED ?=
+FOR ?=
+DATA ?=
+LABEL_DELAY ?=
+REVIEWED ?=
+SCENARIO ?=
+
+SHELL := /bin/sh
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+WEIR ?= $(VENV)/bin/weir
+JARS := $(or $(WEIR_CACHE),.cache/jars)/stamp
+POMS := $(wildcard services/platform/*.pom.xml)
+
+# A value reaches weir as one word, whatever it holds.
+flag = $(if $(2),$(1) '$(subst ','\'',$(2))')
+FLAGS = $(call flag,--input,$(INPUT)) $(call flag,--speed,$(SPEED)) $(call flag,--for,$(FOR)) \
+	$(call flag,--data-dir,$(DATA)) $(call flag,--label-delay,$(LABEL_DELAY)) \
+	$(call flag,--reviewed,$(REVIEWED)) $(call flag,--scenario,$(SCENARIO))
+
+.PHONY: help setup run test check format clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "make run takes INPUT=file SPEED=max|<factor>|<N>/s FOR=seconds DATA=dir LABEL_DELAY=7d REVIEWED=N SCENARIO=name"
+
+setup: $(VENV)/stamp $(JARS) ## the environment from the lock, and the jars through Maven
+
+run: setup ## the mesh on your machine, until its input is decided, the time is up, or Ctrl-C
+	@exec $(WEIR) up $(FLAGS)
+
+test: setup ## everything, on the real broker, Redis and registry
+	@exec $(VENV)/bin/pytest tests
+
+check: $(VENV)/stamp ## before each commit: format, lint, types, walls, unit tests
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/pytest tests/unit tests/architecture
+
+format: $(VENV)/stamp ## let ruff rewrite what it can
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+clean: ## remove environment, jars and caches; data directories stay
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The stamps are written last: an interrupted set-up starts over.
+$(VENV)/stamp: requirements.lock pyproject.toml
+	@set -e; \
+	for python in python3 python3.13 python3.12 python3.11; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+		echo "weir: no Python >= 3.11 on PATH (python3 is $$(python3 --version 2>&1 || true)): install one" >&2; exit 1; \
+	fi; \
+	echo "weir: making $(VENV) with $$($$found --version)"; \
+	$$found -m venv $(VENV); \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $@
+
+# The cache is outside make's sight when WEIR_CACHE moves it, so the recipe itself decides what is missing.
+$(JARS): $(VENV)/stamp $(POMS) services/platform/jars.sha256
+	@command -v mvn >/dev/null || { echo "weir: no Maven: mvn is not on PATH; install Maven 3.6 or newer" >&2; exit 1; }
+	@echo "weir: Kafka and the schema registry, through Maven"
+	@$(PYTHON) -m services.platform.jars
