@@ -17,8 +17,8 @@ from enum import StrEnum
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from services.mesh.errors import WeirError
-from services.mesh.manifest import Manifest, ManifestFlaw, UnknownManifestVersion, canonical, parse
-from services.mesh.signing import Altered, UnknownKey, check_signature, sign_content
+from services.mesh.manifest import Manifest, ManifestError, UnknownManifestVersionError, canonical, parse
+from services.mesh.signing import AlteredError, UnknownKeyError, check_signature, sign_content
 
 DOMAIN = b"weir/model-bundle/v1"
 # 25 features with 16 golden rows make 6 kB; a thousand features with 64 golden rows 400 kB.
@@ -47,12 +47,13 @@ class Refusal(StrEnum):
     GOLDEN_MISMATCH = "golden_mismatch"
 
 
-class BundleRefused(WeirError):
+class BundleRefused(WeirError):  # noqa: N818 - a refusal, said as one
     """The bundle must not serve; the model in force stays. ``refusal`` is the metric's label."""
 
     def __init__(self, refusal: Refusal, message: str) -> None:
         super().__init__(f"model bundle refused ({refusal}): {message}")
         self.refusal = refusal
+        self.detail = message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,18 +120,18 @@ def _check_signature(bundle: Bundle, public_keys: Sequence[Ed25519PublicKey]) ->
         raise BundleRefused(Refusal.UNSIGNED, "no signature; build it with the training command and its key")
     try:
         check_signature(bundle.manifest, bundle.signature, public_keys, DOMAIN)
-    except UnknownKey as error:
+    except UnknownKeyError as error:
         raise BundleRefused(Refusal.UNKNOWN_KEY, f"{error}; add the public key if it is trusted") from None
-    except Altered as error:
+    except AlteredError as error:
         raise BundleRefused(Refusal.ALTERED, f"{error}; fetch the bundle again from who built it") from None
 
 
 def _parse(content: bytes) -> Manifest:
     try:
         return parse(content)
-    except UnknownManifestVersion as error:
+    except UnknownManifestVersionError as error:
         raise BundleRefused(Refusal.UNKNOWN_MANIFEST_VERSION, str(error)) from None
-    except ManifestFlaw as error:
+    except ManifestError as error:
         raise BundleRefused(Refusal.MALFORMED_MANIFEST, str(error)) from None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -67,10 +68,10 @@ def flaw(calibration: Calibration) -> str | None:
 def _points_flaw(at: tuple[float, ...], probabilities: tuple[float, ...]) -> str | None:
     if len(at) < 2 or len(at) != len(probabilities):
         return f"{len(at)} margins and {len(probabilities)} probabilities: at least two of each, and as many"
-    if not all(map(math.isfinite, at)) or any(b <= a for a, b in zip(at, at[1:], strict=False)):
+    if not all(map(math.isfinite, at)) or any(b <= a for a, b in pairwise(at)):
         return "margins must be finite and strictly increase"
     if not all(0.0 <= p <= 1.0 for p in probabilities):
         return "probabilities must lie in [0, 1]"
-    if any(b < a for a, b in zip(probabilities, probabilities[1:], strict=False)):
+    if any(b < a for a, b in pairwise(probabilities)):
         return "probabilities must not fall as the margin rises"
     return None

@@ -29,11 +29,11 @@ GOLDEN_ROWS_MAX = 64
 T = TypeVar("T")
 
 
-class ManifestFlaw(ValueError):
+class ManifestError(ValueError):
     """The manifest is not one; the message names the field, its value and what is expected."""
 
 
-class UnknownManifestVersion(ManifestFlaw):
+class UnknownManifestVersionError(ManifestError):
     """A manifest of a layout this program does not know."""
 
 
@@ -93,20 +93,22 @@ def canonical(manifest: Manifest) -> bytes:
 
 
 def parse(content: bytes) -> Manifest:
-    """The manifest spelled by ``content``. Raises `ManifestFlaw` naming the first field that is not as it must be."""
+    """The manifest spelled by ``content``. Raises `ManifestError` naming the first field that is not as it must be."""
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise ManifestFlaw(f"manifest is not JSON: {error}") from None
+        raise ManifestError(f"manifest is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise ManifestFlaw(f"manifest is a JSON {type(document).__name__}, an object is needed")
+        raise ManifestError(f"manifest is a JSON {type(document).__name__}, an object is needed")
     version = document.get("manifest_version")
     if version != MANIFEST_VERSION or isinstance(version, bool):
-        raise UnknownManifestVersion(f"manifest_version={version!r}: this program reads version {MANIFEST_VERSION}")
+        raise UnknownManifestVersionError(
+            f"manifest_version={version!r}: this program reads version {MANIFEST_VERSION}"
+        )
     manifest = _read(document)
     _check_relations(manifest)
     if canonical(manifest) != content:
-        raise ManifestFlaw("manifest is not in canonical spelling (sorted keys, no spaces, each key once)")
+        raise ManifestError("manifest is not in canonical spelling (sorted keys, no spaces, each key once)")
     return manifest
 
 
@@ -129,9 +131,9 @@ def _read(document: dict[str, object]) -> Manifest:
     """Field by field, in the order of the dataclass; nothing missing, nothing extra."""
     names = {field.name for field in dataclasses.fields(Manifest)}
     if missing := sorted(names - document.keys()):
-        raise ManifestFlaw(f"manifest lacks {', '.join(missing)}")
+        raise ManifestError(f"manifest lacks {', '.join(missing)}")
     if extra := sorted(document.keys() - names):
-        raise ManifestFlaw(f"manifest has fields this program does not know: {', '.join(extra)}")
+        raise ManifestError(f"manifest has fields this program does not know: {', '.join(extra)}")
 
     def field(name: str, reader: Callable[[str, object], T]) -> T:
         return reader(name, document[name])
@@ -165,51 +167,51 @@ def _check_relations(manifest: Manifest) -> None:
     """What no field can say alone."""
     features = len(manifest.feature_names)
     if not 1 <= features <= FEATURES_MAX:
-        raise ManifestFlaw(f"feature_names: {features} names, 1 to {FEATURES_MAX} are possible")
+        raise ManifestError(f"feature_names: {features} names, 1 to {FEATURES_MAX} are possible")
     if len(set(manifest.feature_names)) != features:
-        raise ManifestFlaw("feature_names: a name occurs twice")
+        raise ManifestError("feature_names: a name occurs twice")
     if manifest.model_format != MODEL_FORMAT:
-        raise ManifestFlaw(f"model_format={manifest.model_format!r}: only {MODEL_FORMAT!r} is served")
+        raise ManifestError(f"model_format={manifest.model_format!r}: only {MODEL_FORMAT!r} is served")
     columns = manifest.fallback_feature_indices
     if not columns or len(set(columns)) != len(columns) or max(columns) >= features:
-        raise ManifestFlaw(f"fallback_feature_indices={list(columns)}: distinct columns below {features} are needed")
+        raise ManifestError(f"fallback_feature_indices={list(columns)}: distinct columns below {features} are needed")
     rows_bytes = _base64_bytes("golden.rows_base64", manifest.golden.rows_base64)
     count = len(manifest.golden.scores)
     if not 1 <= count <= GOLDEN_ROWS_MAX or len(manifest.golden.fallback_scores) != count:
-        raise ManifestFlaw(f"golden: {count} scores, 1 to {GOLDEN_ROWS_MAX} and as many fallback scores are needed")
+        raise ManifestError(f"golden: {count} scores, 1 to {GOLDEN_ROWS_MAX} and as many fallback scores are needed")
     if len(rows_bytes) != 4 * features * count:
-        raise ManifestFlaw(f"golden.rows_base64: {len(rows_bytes)} bytes, {count} rows of {features} float32 expected")
+        raise ManifestError(f"golden.rows_base64: {len(rows_bytes)} bytes, {count} rows of {features} float32 expected")
 
 
 def _whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ManifestFlaw(f"{name}={value!r}: a whole number >= 0 is needed")
+        raise ManifestError(f"{name}={value!r}: a whole number >= 0 is needed")
     return value
 
 
 def _real(name: str, value: object) -> float:
     # A whole float is spelled 1.0, so an integer here means that something else wrote the manifest.
     if not isinstance(value, float) or not math.isfinite(value):
-        raise ManifestFlaw(f"{name}={value!r}: a finite number with a decimal point is needed")
+        raise ManifestError(f"{name}={value!r}: a finite number with a decimal point is needed")
     return value
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ManifestFlaw(f"{name}={value!r}: a non-empty string is needed")
+        raise ManifestError(f"{name}={value!r}: a non-empty string is needed")
     return value
 
 
 def _sha256(name: str, value: object) -> str:
     if not isinstance(value, str) or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
-        raise ManifestFlaw(f"{name}={value!r}: a sha256 in 64 lower-case hex digits is needed")
+        raise ManifestError(f"{name}={value!r}: a sha256 in 64 lower-case hex digits is needed")
     return value
 
 
 def _each(reader: Callable[[str, object], T]) -> Callable[[str, object], tuple[T, ...]]:
     def read(name: str, value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
-            raise ManifestFlaw(f"{name}={value!r}: an array is needed")
+            raise ManifestError(f"{name}={value!r}: an array is needed")
         return tuple(reader(f"{name}[{i}]", entry) for i, entry in enumerate(value))
 
     return read
@@ -218,13 +220,13 @@ def _each(reader: Callable[[str, object], T]) -> Callable[[str, object], tuple[T
 def _range(name: str, value: object) -> tuple[int, int]:
     bounds = _each(_whole)(name, value)
     if len(bounds) != 2 or not bounds[0] < bounds[1]:
-        raise ManifestFlaw(f"{name}={value!r}: two whole numbers [first, after last) are needed")
+        raise ManifestError(f"{name}={value!r}: two whole numbers [first, after last) are needed")
     return bounds[0], bounds[1]
 
 
 def _object(name: str, value: object, names: set[str]) -> dict[str, object]:
     if not isinstance(value, dict) or value.keys() != names:
-        raise ManifestFlaw(f"{name}: an object with exactly {', '.join(sorted(names))} is needed")
+        raise ManifestError(f"{name}: an object with exactly {', '.join(sorted(names))} is needed")
     return value
 
 
@@ -244,9 +246,9 @@ def _calibration(name: str, value: object) -> Calibration:
             probabilities=reals(f"{name}.probabilities", entry["probabilities"]),
         )
     else:
-        raise ManifestFlaw(f"{name}: kind={kind!r}, 'platt' or 'points' is needed")
+        raise ManifestError(f"{name}: kind={kind!r}, 'platt' or 'points' is needed")
     if clause := flaw(calibration):
-        raise ManifestFlaw(f"{name}: {clause}")
+        raise ManifestError(f"{name}: {clause}")
     return calibration
 
 
@@ -263,19 +265,19 @@ def _base64_bytes(name: str, value: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise ManifestFlaw(f"{name} is not base64") from None
+        raise ManifestError(f"{name} is not base64") from None
 
 
 def _numbers(name: str, value: object) -> dict[str, float]:
     if not isinstance(value, dict):
-        raise ManifestFlaw(f"{name}={value!r}: an object of numbers is needed")
+        raise ManifestError(f"{name}={value!r}: an object of numbers is needed")
     return {key: _real(f"{name}.{key}", entry) for key, entry in value.items()}
 
 
 def _scalars(name: str, value: object) -> dict[str, str | int | float]:
     if not isinstance(value, dict):
-        raise ManifestFlaw(f"{name}={value!r}: an object is needed")
+        raise ManifestError(f"{name}={value!r}: an object is needed")
     for key, entry in value.items():
         if not isinstance(entry, str | int | float) or isinstance(entry, bool):
-            raise ManifestFlaw(f"{name}.{key}={entry!r}: a string or a number is needed")
+            raise ManifestError(f"{name}.{key}={entry!r}: a string or a number is needed")
     return dict(value)

@@ -1,8 +1,8 @@
 """Ed25519 signatures that say what they are for and whose they are.
 
-A signature here is 72 bytes: 8 that name the key, 64 of Ed25519 over ``domain || 0 || sha256(content)``. The domain keeps
-a signature made for one kind of file from being worth anything on another kind; the key's name tells "signed by someone
-we do not know" apart from "altered after signing" without reading a byte of the content.
+A signature here is 72 bytes: 8 that name the key, 64 of Ed25519 over ``domain || 0 || sha256(content)``. The domain
+keeps a signature made for one kind of file from being worth anything on another kind; the key's name tells "signed by
+someone we do not know" apart from "altered after signing" without reading a byte of the content.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ KEY_NAME_BYTES = 8
 SIGNATURE_BYTES = KEY_NAME_BYTES + 64
 
 
-class UnknownKey(Exception):
+class UnknownKeyError(Exception):
     """The signature names a key that is none of ours."""
 
 
-class Altered(Exception):
+class AlteredError(Exception):
     """The key is ours; the content or the signature is not what was signed."""
 
 
@@ -51,19 +51,22 @@ def sign_content(content: bytes, key: Ed25519PrivateKey, domain: bytes) -> bytes
 
 
 def check_signature(content: bytes, signature: bytes, public_keys: Sequence[Ed25519PublicKey], domain: bytes) -> None:
-    """Return if one of ``public_keys`` signed ``content`` in ``domain``; raise `UnknownKey` or `Altered` otherwise."""
+    """Return if one of ``public_keys`` signed ``content`` in ``domain``.
+
+    Raises `UnknownKeyError` when the signature names none of them, `AlteredError` when it does not match.
+    """
     if len(signature) != SIGNATURE_BYTES:
-        raise Altered(f"signature of {len(signature)} bytes, {SIGNATURE_BYTES} expected")
+        raise AlteredError(f"signature of {len(signature)} bytes, {SIGNATURE_BYTES} expected")
     name, proof = signature[:KEY_NAME_BYTES], signature[KEY_NAME_BYTES:]
     for public_key in public_keys:
         if key_name(public_key) == name:
             try:
                 public_key.verify(proof, _message(content, domain))
             except InvalidSignature:
-                raise Altered(f"content does not match the signature of key {name.hex()}") from None
+                raise AlteredError(f"content does not match the signature of key {name.hex()}") from None
             return
     known = ", ".join(key_name(public_key).hex() for public_key in public_keys) or "none"
-    raise UnknownKey(f"signed by key {name.hex()}; known keys: {known}")
+    raise UnknownKeyError(f"signed by key {name.hex()}; known keys: {known}")
 
 
 def generate_signing_key(path: Path) -> Ed25519PrivateKey:

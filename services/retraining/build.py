@@ -1,0 +1,141 @@
+"""From recorded vectors to a signed bundle, in one pure call."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xgboost
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from services.mesh.bundle import Bundle, sha256, sign
+from services.mesh.calibration import Calibration, calibrated
+from services.mesh.manifest import MANIFEST_VERSION, MODEL_FORMAT, Golden, Manifest
+from services.retraining import measures
+from services.retraining.calibrate import fit_calibration
+from services.retraining.dataset import Horizon, Part, Recorded, canonical_order, data_hash, split
+from services.retraining.train import Settings, fit, margins
+
+# Spread over the margins of the validation part; beside them one row of missing values, which tries every default way.
+GOLDEN_ROWS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What the data cannot say about a model."""
+
+    model_version: str
+    feature_set: str
+    feature_names: tuple[str, ...]
+    fallback_feature_names: tuple[str, ...]  # the event's own columns
+    code_version: str
+
+
+def build(
+    recorded: Recorded,
+    identity: Identity,
+    cut_off_ms: int,
+    horizon: Horizon,
+    settings: Settings,
+    key: Ed25519PrivateKey,
+) -> Bundle:
+    """Validate the procedure on the last matured stretch, repeat it on all matured data, sign the result.
+
+    ``metrics`` in the manifest are those of the validated model, which learned nothing younger than one label delay
+    before the validation part; average precision and AUC are honest there, calibration was fitted on the same rows.
+    Raises `TrainingRefused`.
+    """
+    assert recorded.rows.shape[1] == len(identity.feature_names), "rows have other columns than feature_names"
+    columns = np.array([identity.feature_names.index(name) for name in identity.fallback_feature_names], dtype=np.intp)
+    cohorts = split(recorded, cut_off_ms, horizon)
+    train, whole = (canonical_order(recorded, part) for part in (cohorts.train, cohorts.whole))
+    exact = _exact(recorded, cohorts.validation)
+    span = (0, settings.trees)
+
+    tried = fit(*_rows(recorded, _exact(recorded, train)), settings)
+    tried_fallback = fit(*_rows(recorded, train, columns), settings)
+    calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
+    fallback_calibration, fallback_metrics = _validated(
+        tried_fallback, *_rows(recorded, cohorts.validation, columns), span
+    )
+
+    model = fit(*_rows(recorded, _exact(recorded, whole)), settings)
+    fallback = fit(*_rows(recorded, whole, columns), settings)
+    manifest = Manifest(
+        manifest_version=MANIFEST_VERSION,
+        model_version=identity.model_version,
+        created_event_time_ms=cut_off_ms,
+        feature_set=identity.feature_set,
+        feature_names=identity.feature_names,
+        fallback_feature_indices=tuple(columns.tolist()),
+        model_format=MODEL_FORMAT,
+        model_sha256=sha256(model),
+        fallback_sha256=sha256(fallback),
+        iteration_range=span,
+        calibration=calibration,
+        fallback_calibration=fallback_calibration,
+        golden=_golden(recorded.rows[exact.index], columns, model, fallback, calibration, fallback_calibration, span),
+        code_version=identity.code_version,
+        data_hash=data_hash(recorded, whole, identity.feature_set),
+        label_cut_off_ms=cut_off_ms,
+        rows=len(whole.index),
+        frauds=int(whole.fraud.sum()),
+        metrics=metrics | {f"fallback_{name}": value for name, value in fallback_metrics.items()},
+        parameters=settings.parameters() | _prefixed("horizon", asdict(horizon)),
+        xgboost_version=str(xgboost.__version__),
+    )
+    return sign(manifest, model, fallback, key)
+
+
+def _rows(
+    recorded: Recorded, part: Part, columns: npt.NDArray[np.intp] | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    rows = recorded.rows[part.index]
+    return np.ascontiguousarray(rows if columns is None else rows[:, columns]), part.fraud
+
+
+def _exact(recorded: Recorded, part: Part) -> Part:
+    exact = recorded.exact[part.index]
+    return Part(index=part.index[exact], fraud=part.fraud[exact])
+
+
+def _validated(
+    model: bytes, rows: npt.NDArray[np.float32], fraud: npt.NDArray[np.bool_], span: tuple[int, int]
+) -> tuple[Calibration, dict[str, float]]:
+    found = margins(model, rows, span)
+    calibration = fit_calibration(found, fraud)
+    scores = calibrated(calibration, found)
+    return calibration, {
+        "validation_rows": float(len(rows)),
+        "validation_frauds": float(fraud.sum()),
+        "average_precision": measures.average_precision(scores, fraud),
+        "auc_roc": measures.auc_roc(scores, fraud),
+        "brier": measures.brier(scores, fraud),
+        "log_loss": measures.log_loss(scores, fraud),
+        "calibration_error": measures.calibration_error(scores, fraud),
+    }
+
+
+def _golden(
+    candidates: npt.NDArray[np.float32],
+    columns: npt.NDArray[np.intp],
+    model: bytes,
+    fallback: bytes,
+    calibration: Calibration,
+    fallback_calibration: Calibration,
+    span: tuple[int, int],
+) -> Golden:
+    """Rows at even ranks of the margin, lowest and highest included, and one of missing values."""
+    ranked = np.argsort(margins(model, candidates, span), kind="stable")
+    picked = candidates[ranked[np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).astype(np.intp)]]
+    rows = np.vstack([picked, np.full((1, candidates.shape[1]), np.nan, dtype=np.float32)])
+    return Golden.of(
+        rows,
+        calibrated(calibration, margins(model, rows, span)),
+        calibrated(fallback_calibration, margins(fallback, rows[:, columns], span)),
+    )
+
+
+def _prefixed(prefix: str, values: dict[str, int | None]) -> dict[str, str | int | float]:
+    return {f"{prefix}_{name}": "never" if value is None else value for name, value in values.items()}

@@ -1,0 +1,190 @@
+"""What may be learned from, seen from one moment: recorded vectors, joined with the labels known by then.
+
+    ──────── train ────────┤──── label delay ────┤─── validation ───┤──── label delay ────┤ cut-off
+                           train end             validation start    validation end
+
+The model under validation is built exactly as it would have been built at the validation's start: from events at least
+one label delay old, with the labels observed by then. The model that serves is built by the same rule at the cut-off,
+so what validation measured is the procedure that is used. Younger events are left out even where a label is known: only
+the reviewed ones have one so early, and reviewers look where the score is high.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from services.mesh.errors import Fatal, WeirError
+
+GENUINE, FRAUD, UNKNOWN = 0, 1, -1
+NEVER_MS = np.iinfo(np.int64).max  # observed_ms of a label that is not there
+
+
+class TrainingRefused(WeirError):  # noqa: N818 - a refusal, said as one
+    """No model can be learned from this; the one in force stays. The message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recorded:
+    """Vectors as they were served, one event a row, with the last known label of each event.
+
+    rows: float32, shape (n, f), NaN = missing, columns in feature set order. event_time_ms: int64, shape (n,). label:
+    int8, shape (n,), FRAUD, GENUINE or UNKNOWN. observed_ms: int64, shape (n,), when the label became known (any value
+    where it is UNKNOWN). exact: bool, shape (n,), false where ``feature_status`` was stale or fallback: there only the
+    event's own columns say what they mean.
+    """
+
+    rows: npt.NDArray[np.float32]
+    event_time_ms: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int8]
+    observed_ms: npt.NDArray[np.int64]
+    exact: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        assert self.rows.ndim == 2, f"rows of shape {self.rows.shape}, (n, f) expected"
+        assert self.rows.dtype == np.float32, f"rows of {self.rows.dtype}, float32 expected"
+        for name in ("event_time_ms", "label", "observed_ms", "exact"):
+            assert len(getattr(self, name)) == len(self.rows), f"{name} has another length than rows"
+        if (infinite := np.argwhere(np.isinf(self.rows))).size:
+            row, column = infinite[0].tolist()
+            raise TrainingRefused(f"rows[{row}, {column}]={self.rows[row, column]}: vectors must be finite or missing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizon:
+    """How labels mature and how much of the past is set aside."""
+
+    label_delay_ms: int  # an event is learned from only when at least this old
+    validation_ms: int  # length of the validation part
+    # Age from which an event without any label counts as genuine; None: never, only observed labels are learned from.
+    genuine_after_ms: int | None
+    rows_min: int = 1_000  # in each part
+    frauds_min: int = 30  # in each part: fewer say nothing about the order of scores (AP moves by 0.1 between draws)
+
+    def __post_init__(self) -> None:
+        for name, least in (("label_delay_ms", 0), ("validation_ms", 1), ("rows_min", 2), ("frauds_min", 1)):
+            if getattr(self, name) < least:
+                raise Fatal(f"{name}={getattr(self, name)}: must be >= {least}; see the training command's --help")
+        if self.genuine_after_ms is not None and self.genuine_after_ms < 0:
+            raise Fatal(f"genuine_after_ms={self.genuine_after_ms}: must be >= 0, or None for observed labels only")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Rows to learn from or to judge by. index: intp, shape (m,), into `Recorded`; fraud: bool, shape (m,)."""
+
+    index: npt.NDArray[np.intp]
+    fraud: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Split:
+    """The three cohorts of one training."""
+
+    train: Part  # as known at the validation's start
+    validation: Part  # as known at the cut-off
+    whole: Part  # as known at the cut-off, everything old enough: what the serving model learns from
+    validation_start_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Joined:
+    """Labels aligned with vectors; ``orphans`` counts labels of events that are not among them."""
+
+    label: npt.NDArray[np.int8]
+    observed_ms: npt.NDArray[np.int64]
+    orphans: int
+
+
+def join(
+    identities: Sequence[str],
+    label_identities: Sequence[str],
+    fraud: npt.NDArray[np.bool_],
+    observed_ms: npt.NDArray[np.int64],
+) -> Joined:
+    """Give each vector its last label. identities: of the n vectors, distinct; the other three: one entry a label.
+
+    Of several labels of one event the one observed last counts, of equals the later in the log: a reversal reverses.
+    """
+    place = {identity: row for row, identity in enumerate(identities)}
+    if len(place) != len(identities):
+        raise TrainingRefused(f"{len(identities) - len(place)} vectors repeat an event; each event has one vector")
+    label = np.full(len(identities), UNKNOWN, dtype=np.int8)
+    known_ms = np.full(len(identities), NEVER_MS, dtype=np.int64)
+    orphans = 0
+    for entry in np.argsort(observed_ms, kind="stable").tolist():
+        row = place.get(label_identities[entry])
+        if row is None:
+            orphans += 1
+            continue
+        label[row] = FRAUD if fraud[entry] else GENUINE
+        known_ms[row] = observed_ms[entry]
+    return Joined(label=label, observed_ms=known_ms, orphans=orphans)
+
+
+def labels_as_of(recorded: Recorded, now_ms: int, genuine_after_ms: int | None) -> npt.NDArray[np.int8]:
+    """What was known at ``now_ms``: observed labels, then genuine by age, else UNKNOWN. Returns int8, shape (n,)."""
+    known = (recorded.label != UNKNOWN) & (recorded.observed_ms <= now_ms)
+    labels = np.where(known, recorded.label, UNKNOWN).astype(np.int8)
+    if genuine_after_ms is not None:
+        labels[~known & (recorded.event_time_ms <= now_ms - genuine_after_ms)] = GENUINE
+    return labels
+
+
+def split(recorded: Recorded, cut_off_ms: int, horizon: Horizon) -> Split:
+    """The cohorts of a training at ``cut_off_ms``. Raises `TrainingRefused` naming the part that is too small."""
+    validation_end_ms = cut_off_ms - horizon.label_delay_ms
+    validation_start_ms = validation_end_ms - horizon.validation_ms
+    train = _cohort(recorded, validation_start_ms, horizon)
+    whole = _cohort(recorded, cut_off_ms, horizon)
+    recent = recorded.event_time_ms[whole.index] > validation_start_ms
+    validation = Part(index=whole.index[recent], fraud=whole.fraud[recent])
+    for name, part in (("train", train), ("validation", validation)):
+        _check_size(name, part, recorded, horizon)
+    return Split(train=train, validation=validation, whole=whole, validation_start_ms=validation_start_ms)
+
+
+def canonical_order(recorded: Recorded, part: Part) -> Part:
+    """``part`` by event time, then label, then vector: the order in which rows arrived leaves no trace."""
+    # Bits, not values: NaN has no place in an order of values.
+    bits = recorded.rows[part.index].view(np.int32)
+    columns = tuple(bits[:, column] for column in reversed(range(bits.shape[1])))
+    exact = recorded.exact[part.index]
+    order = np.lexsort((*columns, exact, part.fraud, recorded.event_time_ms[part.index]))
+    return Part(index=part.index[order], fraud=part.fraud[order])
+
+
+def data_hash(recorded: Recorded, part: Part, feature_set: str) -> str:
+    """sha256 (hex) of what was learned from: feature set, times, labels, exactness, vectors, in canonical order."""
+    part = canonical_order(recorded, part)
+    digest = hashlib.sha256(b"weir/training-data/v1\x00" + feature_set.encode("utf-8") + b"\x00")
+    digest.update(np.array([len(part.index), recorded.rows.shape[1]], dtype="<i8").tobytes())
+    digest.update(recorded.event_time_ms[part.index].astype("<i8").tobytes())
+    digest.update(part.fraud.astype(np.uint8).tobytes())
+    digest.update(recorded.exact[part.index].astype(np.uint8).tobytes())
+    digest.update(np.ascontiguousarray(recorded.rows[part.index], dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _cohort(recorded: Recorded, now_ms: int, horizon: Horizon) -> Part:
+    """Events at least one label delay old at ``now_ms`` whose label was known by then."""
+    labels = labels_as_of(recorded, now_ms, horizon.genuine_after_ms)
+    index = np.flatnonzero((labels != UNKNOWN) & (recorded.event_time_ms <= now_ms - horizon.label_delay_ms))
+    return Part(index=index, fraud=labels[index] == FRAUD)
+
+
+def _check_size(name: str, part: Part, recorded: Recorded, horizon: Horizon) -> None:
+    """Counted among exact vectors: the others teach the fallback model alone."""
+    exact = recorded.exact[part.index]
+    rows, frauds = int(exact.sum()), int((part.fraud & exact).sum())
+    if rows < horizon.rows_min or frauds < horizon.frauds_min:
+        raise TrainingRefused(
+            f"{name} part has {rows} labelled rows and {frauds} frauds, at least {horizon.rows_min} and "
+            f"{horizon.frauds_min} are needed; wait until more labels have matured"
+        )
+    if frauds == rows:
+        raise TrainingRefused(f"{name} part has {rows} rows and all are fraud; genuine events are needed too")
