@@ -1,0 +1,227 @@
+"""Compile a checked condition to closures over numpy columns: once per policy, for one row or a million alike.
+
+Missing values. Logic is Kleene's three-valued logic, of which only "certainly true" matters in the end, because a rule
+hits only then. So every condition is compiled twice over, into *certainly true* and (under a ``not``) *certainly
+false*: the negation is carried down to the comparisons, where both are false for a missing value. Arrays stay plain
+booleans, and ``not (rate > 0.1)`` costs what ``rate <= 0.1`` costs and means the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.decisions.functions import FUNCTIONS, texts_missing
+from services.decisions.syntax import (
+    Arithmetic,
+    Call,
+    Comparison,
+    ComparisonSign,
+    Items,
+    Logic,
+    Membership,
+    Minus,
+    Missing,
+    Name,
+    Node,
+    Not,
+    Number,
+    Text,
+    Truth,
+)
+from services.decisions.vocabulary import Type, Vocabulary
+
+Columns: TypeAlias = Mapping[str, NDArray[Any]]
+Values: TypeAlias = Callable[[Columns], Any]
+Bits: TypeAlias = Callable[[Columns], Any]
+
+OPPOSITE: dict[ComparisonSign, ComparisonSign] = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
+UFUNCS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal}
+
+
+def compile_condition(node: Node, vocabulary: Vocabulary) -> Bits:
+    """Compile a condition that ``check`` found right.
+
+    The closure takes columns of n rows and returns bool of shape (n,), or one numpy bool when it reads no column.
+    """
+    return _Compiler(vocabulary).truth(node, True)
+
+
+class _Compiler:
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+
+    def truth(self, node: Node, wanted: bool) -> Bits:
+        """Compile to: where the node is certainly true (``wanted``), or certainly false (not ``wanted``)."""
+        match node:
+            case Truth(value=value):
+                constant = np.bool_(value is wanted)
+                return lambda _: constant
+            case Not(operand=operand):
+                return self.truth(operand, not wanted)
+            case Logic(word=word, operands=operands):
+                return _joined([self.truth(operand, wanted) for operand in operands], every=(word == "and") is wanted)
+            case Comparison(operands=operands, signs=signs):
+                pairs = [
+                    self.compared(operands[index], sign if wanted else OPPOSITE[sign], operands[index + 1])
+                    for index, sign in enumerate(signs)
+                ]
+                return _joined(pairs, every=wanted)
+            case Membership(operand=operand, collection=collection, negated=negated):
+                return self.member(operand, collection, wanted is not negated)
+            case Missing(operand=operand, negated=negated):
+                missing = self.missing(operand)
+                return missing if wanted is not negated else lambda columns: ~missing(columns)
+            case Call(arguments=(operand, Text(value=literal)), function=function):
+                return self.tested(operand, FUNCTIONS[function].apply, literal, wanted)
+        raise AssertionError(f"not a truth: {node}")  # check() refuses it before
+
+    def type_of(self, node: Node) -> Type:
+        match node:
+            case Name(name=name):
+                return self.vocabulary.columns[name]
+            case Text():
+                return Type.TEXT
+            case Call(function="coalesce", arguments=arguments):
+                return self.type_of(arguments[0])
+            case Call(function=function):
+                return FUNCTIONS[function].yields
+        return Type.NUMBER
+
+    def is_float32(self, node: Node) -> bool:
+        """Whether a number is always a float32 or a literal, with at least one float32: a feature, as it is."""
+        match node:
+            case Name(name=name):
+                return name in self.vocabulary.features
+            case Minus(operand=operand):
+                return self.is_float32(operand)
+            case Call(function=function, arguments=arguments) if FUNCTIONS[function].keeps:
+                plain = [argument for argument in arguments if not isinstance(argument, Number)]
+                return bool(plain) and all(self.is_float32(argument) for argument in plain)
+        return False
+
+    def value(self, node: Node, rounded: bool) -> Values:
+        """Compile a number or text; ``rounded``: literals become float32 because they meet a float32."""
+        match node:
+            case Number(value=number):
+                constant = np.float32(number) if rounded else np.float64(number)
+                return lambda _: constant
+            case Text(value=text):
+                return lambda _: text
+            case Name(name=name):
+                return lambda columns: columns[name]
+            case Minus(operand=operand):
+                inner = self.value(operand, rounded)
+                return lambda columns: np.negative(inner(columns))
+            case Arithmetic(sign=sign, left=left, right=right):
+                return _arithmetic(sign, self.wide(left), self.wide(right))
+            case Call(function=function, arguments=arguments):
+                apply, keeps = FUNCTIONS[function].apply, FUNCTIONS[function].keeps
+                inner_rounded = self.is_float32(node) if keeps else False
+                values = [self.value(argument, inner_rounded) for argument in arguments]
+                if len(values) == 1:
+                    only = values[0]
+                    return lambda columns: apply(only(columns))
+                return lambda columns: apply(*[each(columns) for each in values])
+        raise AssertionError(f"not a value: {node}")  # check() refuses it before
+
+    def wide(self, node: Node) -> Values:
+        """Compile a number as float64, in which all arithmetic is done."""
+        inner = self.value(node, rounded=False)
+        if isinstance(node, Number | Arithmetic):
+            return inner
+        return lambda columns: np.asarray(inner(columns), np.float64)
+
+    def compared(self, left: Node, sign: ComparisonSign, right: Node) -> Bits:
+        if self.type_of(left) is Type.TEXT:
+            return self.texts_compared(left, right, equal=sign == "==")
+        rounded = self.is_float32(left) or self.is_float32(right)
+        first, second = self.value(left, rounded), self.value(right, rounded)
+        if sign == "!=":  # numpy holds NaN != x for true; a missing value is not known to differ
+
+            def differ(columns: Columns) -> Any:
+                a, b = first(columns), second(columns)
+                return np.less(a, b) | np.greater(a, b)
+
+            return differ
+        ufunc = UFUNCS[sign]
+        if isinstance(left, Name) and isinstance(right, Number):  # by far the most frequent form, one call less
+            name, constant = left.name, second({})
+            return lambda columns: ufunc(columns[name], constant)
+        return lambda columns: ufunc(first(columns), second(columns))
+
+    def texts_compared(self, left: Node, right: Node, equal: bool) -> Bits:
+        first, second = self.value(left, False), self.value(right, False)
+        present = self.present([left, right])
+        compare = np.equal if equal else np.not_equal
+        if equal and isinstance(left, Text) != isinstance(right, Text):  # null equals no literal: no mask needed
+            return lambda columns: np.asarray(compare(first(columns), second(columns)), bool)
+        return lambda columns: np.asarray(compare(first(columns), second(columns)), bool) & present(columns)
+
+    def present(self, nodes: Sequence[Node]) -> Bits:
+        missing = [self.missing(node) for node in nodes if not isinstance(node, Text | Number)]
+        return lambda columns: ~reduce(np.logical_or, [each(columns) for each in missing], np.False_)
+
+    def missing(self, node: Node) -> Bits:
+        inner = self.value(node, False)
+        if self.type_of(node) is Type.TEXT:
+            return lambda columns: texts_missing(inner(columns))
+        return lambda columns: np.isnan(inner(columns))
+
+    def member(self, operand: Node, collection: Node, wanted: bool) -> Bits:
+        if self.type_of(operand) is Type.NUMBER:
+            assert isinstance(collection, Items)
+            pairs = [self.compared(operand, "==" if wanted else "!=", item) for item in collection.items]
+            return _joined(pairs, every=not wanted)
+        if isinstance(collection, Name):
+            values = self.vocabulary.lists[collection.name].values
+        else:
+            assert isinstance(collection, Items)
+            values = frozenset(item.value for item in collection.items if isinstance(item, Text))
+
+        def holds(texts: NDArray[Any], _: str) -> NDArray[np.bool_]:
+            return np.fromiter(map(values.__contains__, texts.tolist()), bool, texts.size)
+
+        return self.tested(operand, holds, "", wanted)
+
+    def tested(self, operand: Node, holds: Callable[..., Any], literal: str, wanted: bool) -> Bits:
+        texts = self.value(operand, False)
+        if wanted:
+            return lambda columns: holds(texts(columns), literal)
+
+        def certainly_not(columns: Columns) -> Any:
+            column = texts(columns)
+            return ~(holds(column, literal) | texts_missing(column))
+
+        return certainly_not
+
+
+def _joined(parts: Sequence[Bits], every: bool) -> Bits:
+    """Join truths: ``every`` of them, or any."""
+    join = np.logical_and if every else np.logical_or
+    match parts:
+        case [only]:
+            return only
+        case [first, second]:
+            return lambda columns: join(first(columns), second(columns))
+    return lambda columns: reduce(join, [part(columns) for part in parts])
+
+
+def _arithmetic(sign: str, left: Values, right: Values) -> Values:
+    match sign:
+        case "+":
+            return lambda columns: left(columns) + right(columns)
+        case "-":
+            return lambda columns: left(columns) - right(columns)
+        case "*":
+            return lambda columns: left(columns) * right(columns)
+
+    def divided(columns: Columns) -> Any:
+        divisor = right(columns)
+        return left(columns) / np.where(divisor == 0, np.nan, divisor)
+
+    return divided
