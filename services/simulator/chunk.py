@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -61,3 +62,9 @@ def running_clock(event_time_ms: Ints, clock_before_ms: int) -> Ints:
     if not len(event_time_ms):
         return event_time_ms
     return np.maximum(np.maximum.accumulate(event_time_ms), clock_before_ms)
+
+
+def file_name(file: Path) -> str:
+    """A file's name as a source; a changed file is another source, whose progress is not continued."""
+    facts = file.stat()
+    return f"file {file.resolve()} {facts.st_size} bytes of {facts.st_mtime_ns}"

@@ -58,3 +58,9 @@ class OrderCheck:
                 f"{self._file}:{row + 1}: not sorted by event_time_ms ({self._late} of {self._records} records are "
                 f"behind by up to {behind_h:.1f} h and would be rejected as late); sort the file by event_time_ms"
             )
+
+
+def kind_of(name: str) -> str:
+    """What a column holds, for messages."""
+    kinds = {"event_time_ms": "int64 (Unix milliseconds)", "amount_minor": "int64 (minor units)", TRUTH: "bool"}
+    return kinds.get(name, "string")

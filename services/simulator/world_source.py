@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from itertools import count
 from math import ceil
 
 import numpy as np
 
-from services.simulator.chunk import CHUNK_RECORDS_MAX, Chunk, running_clock
+from services.simulator.chunk import CHUNK_RECORDS_MAX, Chunk, Ints, running_clock
 from services.simulator.delays import DELAYS_MAX, Delays
 from services.simulator.dirty import DirtyRates, soil
 from services.simulator.fraud import Kind
@@ -46,8 +47,9 @@ class WorldSource:
 
     @property
     def name(self) -> str:
-        """The seed and everything else that the records follow from."""
-        return f"world {self._world.settings} {self._delays} {self._dirty}"
+        """The seed, and a digest of everything else that the records follow from."""
+        settings = f"{self._world.settings} {self._dirty}"
+        return f"world {self._seed} {blake2b(settings.encode(), digest_size=8).hexdigest()}"
 
     @property
     def records_expected(self) -> int | None:
@@ -117,10 +119,9 @@ def _device(customer_id: str, device: int) -> str:
 
 
 def _cut(
-    first: int, clock_ms: np.ndarray[tuple[int, ...], np.dtype[np.int64]], keys: Sequence[bytes], values: Sequence[bytes],
-    outcomes: OutcomeRun,
-) -> Iterator[Chunk]:  # fmt: skip
-    """Chunks of bounded size; the day's outcomes, none of which is due on that day's start, go with the first."""
+    first: int, clock_ms: Ints, keys: Sequence[bytes], values: Sequence[bytes], outcomes: OutcomeRun
+) -> Iterator[Chunk]:
+    """Chunks of bounded size; the day's outcomes go with the first."""
     for start in range(0, len(values), CHUNK_RECORDS_MAX):
         end = start + CHUNK_RECORDS_MAX
         yield Chunk(

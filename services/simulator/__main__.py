@@ -1,0 +1,161 @@
+"""Start the outside world; see ``--help``. Progress goes to standard output, one JSON object a line."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+
+import orjson
+
+from services.mesh.errors import Fatal, WeirError
+from services.mesh.topics import EVENTS_RAW, OUTCOMES_RAW
+from services.mesh.topology import STAGES
+from services.simulator.chunk import Source
+from services.simulator.delays import Delays
+from services.simulator.dirty import DirtyRates
+from services.simulator.feed import Feed
+from services.simulator.flight import Flight
+from services.simulator.fraud import Shift
+from services.simulator.ledger import Checkpoint, Ledger
+from services.simulator.producing import TopicWriter, open_producer
+from services.simulator.recovery import ends_of, find_sent
+from services.simulator.sender import Sender
+from services.simulator.settings import Settings, read_settings
+from services.simulator.sources import open_source
+from services.simulator.state_file import StateFile
+from services.simulator.watching import Lags, follow_decisions, origin_of
+from services.simulator.world import World, WorldSettings
+from services.simulator.world_source import WorldSource
+
+REPORT_S = 0.5
+SETTLE_S_MAX = 5.0  # half of the 10 s in which everything must have stopped
+FOLLOW_S_MAX = 30.0
+
+
+def source_of(settings: Settings) -> Source:
+    """The input that the settings name."""
+    if settings.input is not None:
+        return open_source(settings.input, settings.label_delay_ms)
+    world = World(
+        WorldSettings(
+            seed=settings.seed,
+            customers=settings.customers,
+            terminals=settings.terminals,
+            shift=None if settings.shift_day is None else Shift(day=settings.shift_day),
+        )
+    )
+    return WorldSource(
+        world,
+        Delays(label_delay_ms=settings.label_delay_ms),
+        days=settings.days,
+        history_days=settings.history_days,
+        dirty=DirtyRates.evenly(settings.dirty),
+    )
+
+
+async def send(settings: Settings) -> None:
+    """Everything from opening the source to the last acknowledgement."""
+    source, state = source_of(settings), StateFile(settings.state)
+    ends = await ends_of(settings.kafka, [EVENTS_RAW.name, OUTCOMES_RAW.name])
+    partitions = sum(topic == EVENTS_RAW.name for topic, _ in ends)
+    start = state.load(source.name) or Checkpoint(offsets=ends)
+    state.save(source.name, start)
+    already_sent = await find_sent(settings.kafka, start.offsets)
+    producer, ledger = await open_producer(settings.kafka), Ledger(start)
+    sender = Sender(
+        Feed(source, start.position, start.released_until_ms),
+        TopicWriter(producer, EVENTS_RAW.name, partitions),
+        TopicWriter(producer, OUTCOMES_RAW.name, len(ends) - partitions),
+        Flight(partitions, settings.window_ms),
+        ledger,
+        settings.speed,
+        already_sent=already_sent,
+        idle=Lags(settings.kafka, [(stage.name, stage.consumes.name) for stage in STAGES]).all_zero,
+        history_until_ms=source.history_until_ms,
+        never_ahead_of_clock=settings.input is None,
+    )
+    following = asyncio.Event()
+    follower = asyncio.create_task(follow_decisions(settings.kafka, origin_of, sender.decided, following))
+    reporter = asyncio.create_task(_report(sender, ledger, state, source, start))
+    try:
+        await _first(following, follower)
+        _stop_on_signals(sender, settings.for_s)
+        await _unless_failed(asyncio.create_task(sender.run()), follower, reporter)
+        await sender.settle(SETTLE_S_MAX)
+    finally:
+        for task in (reporter, follower):
+            task.cancel()
+            with suppress(asyncio.CancelledError, WeirError):
+                await task
+        state.save(source.name, ledger.checkpoint)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(producer.stop(), SETTLE_S_MAX if ledger.idle else 0.1)
+    _say(sender, ledger, source, start, done=True)
+
+
+async def _first(following: asyncio.Event, follower: asyncio.Task[None]) -> None:
+    """Wait until decisions are followed, so that none made of our records is missed."""
+    waiting = asyncio.create_task(following.wait())
+    await asyncio.wait({waiting, follower}, timeout=FOLLOW_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if follower.done():
+        follower.result()
+    if not following.is_set():
+        raise Fatal(f"decisions.v1: cannot be read within {FOLLOW_S_MAX:.0f} s; is the broker healthy?")
+
+
+async def _unless_failed(sending: asyncio.Task[None], *helpers: asyncio.Task[None]) -> None:
+    """Until sending ends; a helper that ends before it has failed, and its error is ours."""
+    done, _ = await asyncio.wait({sending, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+    if not sending.done():
+        sending.cancel()
+    for task in done:
+        task.result()
+
+
+def _stop_on_signals(sender: Sender, for_s: float | None) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, sender.stop)
+    if for_s is not None:
+        loop.call_later(for_s, sender.stop)
+
+
+async def _report(sender: Sender, ledger: Ledger, state: StateFile, source: Source, start: Checkpoint) -> None:
+    while True:
+        await asyncio.sleep(REPORT_S)
+        state.save(source.name, ledger.checkpoint)
+        _say(sender, ledger, source, start, done=False)
+
+
+def _say(sender: Sender, ledger: Ledger, source: Source, start: Checkpoint, *, done: bool) -> None:
+    counts = sender.counts
+    line = {
+        **asdict(counts),
+        "in_flight": sender.in_flight,
+        "sent_before": start.sent,
+        "sent_in_all": ledger.checkpoint.sent,
+        "total": source.records_expected,
+        "wall_s": round(time.time(), 3),
+        "done": done,
+    }
+    sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def main() -> int:
+    """Exit status 0 when everything that was to be sent is sent, or sending was stopped."""
+    try:
+        asyncio.run(send(read_settings()))
+    except WeirError as error:
+        sys.stderr.write(f"simulator: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

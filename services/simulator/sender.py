@@ -1,0 +1,192 @@
+"""The loop that sends: as fast as the pace and the window allow, counted, checkpointed, stopped cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from services.mesh.errors import Fatal
+from services.simulator.feed import Feed, Slice
+from services.simulator.flight import Flight
+from services.simulator.ledger import Ledger, Step, TopicPartition
+from services.simulator.producing import Acknowledged, TopicWriter
+from services.simulator.recovery import AlreadySent
+from services.simulator.speed import Pacer, Speed, Unpaced
+
+TICK_S = 0.02  # shorter makes smaller batches, which the broker pays for
+SLICE_RECORDS_MAX = 2_000  # some 250 a partition
+QUIET_S = 1.0  # without a decision for this long we ask whether any can still come
+STUCK_S_MAX = 180.0  # a producer that gets no acknowledgement for so long has lost its broker
+_TOO_FAR_AHEAD_MS = 1_000  # behind the wall clock, so that no event is ahead of it
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened in this run."""
+
+    sent: int = 0
+    acknowledged: int = 0
+    failed: int = 0
+    repeats_avoided: int = 0
+    outcomes: int = 0
+    event_time_ms: int = 0
+    waiting: str = ""  # for what: pace, window, or nothing
+    phase: str = "live"  # or history
+
+
+class Sender:
+    """Sends a feed's records and outcomes; ``run`` returns at the end of the feed or when told to stop."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        events: TopicWriter,
+        outcomes: TopicWriter,
+        flight: Flight,
+        ledger: Ledger,
+        speed: Speed,
+        *,
+        already_sent: AlreadySent,
+        idle: Callable[[], Awaitable[bool]],
+        history_until_ms: int | None = None,
+        never_ahead_of_clock: bool = False,
+    ) -> None:
+        self.counts = Counts()
+        self._feed, self._events, self._outcomes = feed, events, outcomes
+        self._flight, self._ledger, self._speed = flight, ledger, speed
+        self._already_sent, self._idle = already_sent, idle
+        self._history_until_ms = history_until_ms
+        self._never_ahead_of_clock = never_ahead_of_clock
+        self._moved = asyncio.Event()
+        self._moved_s = time.monotonic()
+        self._acknowledged_s = time.monotonic()
+        self._pacer: Pacer | None = None
+        self._paced = 0
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Read no further; ``run`` returns soon."""
+        self._stop.set()
+        self._moved.set()
+
+    def decided(self, partition: int, offset: int) -> None:
+        """The mesh has decided on the record at ``offset`` of ``partition``."""
+        self._flight.decided(partition, offset)
+        self._moved_s = time.monotonic()
+        self._moved.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Records sent and not yet decided."""
+        return self._flight.in_flight()
+
+    async def run(self) -> None:
+        """Send until the feed ends or ``stop`` is called."""
+        while not self._stop.is_set() and (clock_ms := self._feed.next_clock_ms()) is not None:
+            self._check_delivery()
+            taken = self._take(clock_ms)
+            if taken is not None:
+                await self._send(taken)
+            if taken is None or len(taken.values) < SLICE_RECORDS_MAX:
+                await self._wait()
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until everything sent is acknowledged; False when the time was too short."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self._ledger.idle and time.monotonic() < deadline_s:
+            self._check_delivery()
+            await asyncio.sleep(TICK_S)
+        return self._ledger.idle
+
+    def _take(self, clock_ms: int) -> Slice | None:
+        """The next records that pace and window allow now."""
+        counts, now_s = self.counts, time.monotonic()
+        limit_ms, records = self._flight.limit_ms(), SLICE_RECORDS_MAX
+        counts.waiting = "window" if clock_ms > limit_ms else ""
+        history = self._history_until_ms is not None and clock_ms < self._history_until_ms
+        counts.phase = "history" if history else "live"
+        if history:
+            limit_ms = min(limit_ms, (self._history_until_ms or 0) - 1)
+        elif not isinstance(self._speed, Unpaced):
+            self._pacer = self._pacer or Pacer(self._speed, now_s, clock_ms)
+            self._pacer.stalled(now_s, clock_ms, self._paced)
+            allowed = self._pacer.allowance(now_s)
+            limit_ms = min(limit_ms, allowed.event_time_ms)
+            records = int(min(records, allowed.events - self._paced))
+        if self._never_ahead_of_clock:
+            limit_ms = min(limit_ms, time.time() * 1_000 - _TOO_FAR_AHEAD_MS)
+        taken = self._feed.take(limit_ms, records)
+        if taken is None:
+            counts.waiting = counts.waiting or "pace"
+        elif not history:
+            self._paced += len(taken.values)
+        return taken
+
+    async def _send(self, taken: Slice) -> None:
+        counts, clock_ms = self.counts, taken.clock_ms[-1]
+        due = self._feed.release(clock_ms)
+        step = self._ledger.begin(taken.position_after, clock_ms, len(taken.values), len(due))
+        await self._send_to(self._events, step, taken.keys, taken.values, taken.clock_ms)
+        if due:
+            keys = [outcome.customer_id.encode() for outcome in due]
+            await self._send_to(self._outcomes, step, keys, [outcome.value() for outcome in due], None)
+        self._ledger.close(step)
+        counts.sent += len(taken.values)
+        counts.outcomes += len(due)
+        counts.event_time_ms = clock_ms
+
+    async def _send_to(
+        self,
+        writer: TopicWriter,
+        step: Step,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes],
+        clock_ms: Sequence[int] | None,
+    ) -> None:
+        """Hand all records over; with clocks, their flight is watched."""
+        timestamp_ms = int(time.time() * 1_000)
+        for partition, all_rows in enumerate(writer.by_partition(keys, values)):
+            rows = self._already_sent.leave_out(writer.topic, partition, all_rows, values)
+            self.counts.repeats_avoided += len(all_rows) - len(rows)
+            where = (writer.topic, partition)
+
+            def handed_over(batch: Sequence[int], where: TopicPartition = where) -> Acknowledged:
+                flying = None if clock_ms is None else self._flight.sent(where[1], [clock_ms[row] for row in batch])
+                self._ledger.handed_over(step)
+
+                def acknowledged(first_offset: int) -> None:
+                    self._acknowledged_s = time.monotonic()
+                    self._ledger.acknowledged(step, where, first_offset + len(batch))
+                    if flying is not None:
+                        self.counts.acknowledged += len(batch)
+                        self._flight.acknowledged(flying, first_offset)
+
+                return acknowledged
+
+            if rows:
+                await writer.send(partition, rows, keys, values, timestamp_ms, handed_over)
+
+    async def _wait(self) -> None:
+        """Until the next tick; when the window is full, until the mesh moves, or has nothing left to move."""
+        if self.counts.waiting != "window":
+            await asyncio.sleep(TICK_S)
+            return
+        self._moved.clear()
+        try:
+            await asyncio.wait_for(self._moved.wait(), QUIET_S)
+            await asyncio.sleep(TICK_S)
+        except TimeoutError:
+            if time.monotonic() - self._moved_s >= QUIET_S and await self._idle():
+                self._flight.clear()
+
+    def _check_delivery(self) -> None:
+        for writer in (self._events, self._outcomes):
+            if writer.failure is not None:
+                self.counts.failed += 1
+                raise Fatal(f"{writer.topic}: not delivered ({writer.failure!r}); is the broker healthy?")
+        if self._ledger.idle:
+            self._acknowledged_s = time.monotonic()
+        elif (quiet_s := time.monotonic() - self._acknowledged_s) > STUCK_S_MAX:
+            raise Fatal(f"{self._events.topic}: no acknowledgement for {quiet_s:.0f} s; is the broker up?")
