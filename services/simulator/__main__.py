@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import asdict
 
 import orjson
+from aiokafka import AIOKafkaProducer
 
 from services.mesh.errors import Fatal, WeirError
-from services.mesh.topics import EVENTS_RAW, OUTCOMES_RAW
+from services.mesh.topics import EVENTS_RAW, OUTCOMES_RAW, TOPICS
 from services.mesh.topology import STAGES
 from services.simulator.chunk import Source
 from services.simulator.delays import Delays
@@ -22,6 +23,7 @@ from services.simulator.flight import Flight
 from services.simulator.fraud import Shift
 from services.simulator.ledger import Checkpoint, Ledger
 from services.simulator.producing import TopicWriter, open_producer
+from services.simulator.reading import require_topics
 from services.simulator.recovery import ends_of, find_sent
 from services.simulator.sender import Sender
 from services.simulator.settings import Settings, read_settings
@@ -60,26 +62,37 @@ def source_of(settings: Settings) -> Source:
 async def send(settings: Settings) -> None:
     """Everything from opening the source to the last acknowledgement."""
     source, state = source_of(settings), StateFile(settings.state)
-    ends = await ends_of(settings.kafka, [EVENTS_RAW.name, OUTCOMES_RAW.name])
-    partitions = sum(topic == EVENTS_RAW.name for topic, _ in ends)
-    start = state.load(source.name) or Checkpoint(offsets=ends)
+    await require_topics(settings.kafka, [topic.name for topic in TOPICS])
+    producer = await open_producer(settings.kafka)
+    try:
+        await _send_all(settings, source, state, producer)
+    finally:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(producer.stop(), SETTLE_S_MAX)
+
+
+async def _send_all(settings: Settings, source: Source, state: StateFile, producer: AIOKafkaProducer) -> None:
+    partitions = {topic.name: len(await producer.partitions_for(topic.name)) for topic in (EVENTS_RAW, OUTCOMES_RAW)}
+    data_partitions = partitions[EVENTS_RAW.name]
+    start = state.load(source.name) or Checkpoint(offsets=await ends_of(settings.kafka, partitions))
     state.save(source.name, start)
-    already_sent = await find_sent(settings.kafka, start.offsets)
-    producer, ledger = await open_producer(settings.kafka), Ledger(start)
+    ledger = Ledger(start)
     sender = Sender(
         Feed(source, start.position, start.released_until_ms),
-        TopicWriter(producer, EVENTS_RAW.name, partitions),
-        TopicWriter(producer, OUTCOMES_RAW.name, len(ends) - partitions),
-        Flight(partitions, settings.window_ms),
+        TopicWriter(producer, EVENTS_RAW.name, data_partitions),
+        TopicWriter(producer, OUTCOMES_RAW.name, partitions[OUTCOMES_RAW.name]),
+        Flight(data_partitions, settings.window_ms),
         ledger,
         settings.speed,
-        already_sent=already_sent,
-        idle=Lags(settings.kafka, [(stage.name, stage.consumes.name) for stage in STAGES]).all_zero,
+        already_sent=await find_sent(settings.kafka, start.offsets),
+        idle=Lags(settings.kafka, data_partitions, [(stage.name, stage.consumes.name) for stage in STAGES]).all_zero,
         history_until_ms=source.history_until_ms,
         never_ahead_of_clock=settings.input is None,
     )
     following = asyncio.Event()
-    follower = asyncio.create_task(follow_decisions(settings.kafka, origin_of, sender.decided, following))
+    follower = asyncio.create_task(
+        follow_decisions(settings.kafka, data_partitions, origin_of, sender.decided, following)
+    )
     reporter = asyncio.create_task(_report(sender, ledger, state, source, start))
     try:
         await _first(following, follower)
@@ -92,8 +105,6 @@ async def send(settings: Settings) -> None:
             with suppress(asyncio.CancelledError, WeirError):
                 await task
         state.save(source.name, ledger.checkpoint)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(producer.stop(), SETTLE_S_MAX if ledger.idle else 0.1)
     _say(sender, ledger, source, start, done=True)
 
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import KafkaConnectionError
 
 from services.mesh.errors import Fatal
 from services.simulator.ledger import TopicPartition
+from services.simulator.reading import reader
 
 
 def fingerprint(value: bytes) -> bytes:
@@ -43,32 +42,26 @@ class AlreadySent:
         return keep
 
 
-async def ends_of(kafka: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    """End offset of every partition of ``topics``; Fatal when a topic does not exist."""
-    consumer = await _reader(kafka)
-    try:
-        partitions = [KafkaPartition(t, number) for t in topics for number in _partitions(consumer, t)]
-        return {(where.topic, where.partition): end for where, end in (await consumer.end_offsets(partitions)).items()}
-    finally:
-        await consumer.stop()
+async def ends_of(kafka: str, partitions: Mapping[str, int]) -> dict[TopicPartition, int]:
+    """End offset of every partition; ``partitions`` says how many each topic has."""
+    wanted = [KafkaPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
+    async with reader(kafka, "read_uncommitted") as consumer:
+        return {(where.topic, where.partition): end for where, end in (await consumer.end_offsets(wanted)).items()}
 
 
 async def find_sent(kafka: str, offsets: Mapping[TopicPartition, int]) -> AlreadySent:
     """Everything in the log from the checkpoint's ``offsets`` on; Fatal when the log is shorter than they say."""
-    consumer = await _reader(kafka)
-    try:
-        starts = {KafkaPartition(*where): offset for where, offset in offsets.items()}
+    starts = {KafkaPartition(*where): offset for where, offset in offsets.items()}
+    async with reader(kafka, "read_uncommitted") as consumer:
         ends = await consumer.end_offsets(list(starts))
-        behind = {where: end for where, end in ends.items() if end > starts[where]}
         for where, end in ends.items():
             if end < starts[where]:
                 raise Fatal(
                     f"{where.topic}[{where.partition}] ends at {end}, the kept progress at {starts[where]}: "
                     "another or a restored log; delete the --state file to start over"
                 )
+        behind = {where: end for where, end in ends.items() if end > starts[where]}
         return AlreadySent(await _read(consumer, starts, behind))
-    finally:
-        await consumer.stop()
 
 
 async def _read(
@@ -87,23 +80,3 @@ async def _read(
             if await consumer.position(where) >= open_ends[where]:
                 del open_ends[where]
     return found
-
-
-def _partitions(consumer: Any, topic: str) -> list[int]:
-    numbers = consumer.partitions_for_topic(topic)
-    if not numbers:
-        raise Fatal(f"topic {topic} does not exist on this broker; create the topics first (weir up does)")
-    return sorted(numbers)
-
-
-async def _reader(kafka: str) -> Any:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka, client_id="simulator", group_id=None, enable_auto_commit=False,
-        auto_offset_reset="earliest", isolation_level="read_uncommitted",
-    )  # fmt: skip
-    try:
-        await consumer.start()
-    except KafkaConnectionError as error:
-        await consumer.stop()
-        raise Fatal(f"kafka={kafka}: cannot be reached ({error}); is the mesh up (weir up)?") from error
-    return consumer

@@ -10,15 +10,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from services.mesh import headers
 from services.mesh.topics import DECISIONS
+from services.simulator.reading import reader
 
 _LOOKED_AT = 8  # records at the end of a batch
-_FETCH_WAIT_MS = 100
 _PROBE_MS = 500
 
 Origin = Callable[[Any], tuple[int, int]]
@@ -35,33 +35,27 @@ def origin_of(record: Any) -> tuple[int, int]:
 
 
 async def follow_decisions(
-    kafka: str, origin: Origin, decided: Callable[[int, int], None], ready: asyncio.Event
+    kafka: str, partitions: int, origin: Origin, decided: Callable[[int, int], None], ready: asyncio.Event
 ) -> None:
     """Report the newest origins of committed decisions until cancelled; sets ``ready`` once it misses nothing."""
-    consumer = _reader(kafka)
-    await consumer.start()
-    try:
-        partitions = [
-            TopicPartition(DECISIONS.name, number) for number in consumer.partitions_for_topic(DECISIONS.name) or ()
-        ]
-        consumer.assign(partitions)
-        await consumer.seek_to_end(*partitions)
+    async with reader(kafka, "read_committed") as consumer:
+        followed = _all(DECISIONS.name, partitions)
+        consumer.assign(followed)
+        await consumer.seek_to_end(*followed)
         ready.set()
         while True:
             fetched = await consumer.getmany(timeout_ms=1_000)
             for records in fetched.values():
                 for record in records[-_LOOKED_AT:]:
                     decided(*origin(record))
-    finally:
-        await consumer.stop()
 
 
 class Lags:
     """Whether every stage has read all there is for it."""
 
-    def __init__(self, kafka: str, stages: Sequence[tuple[str, str]]) -> None:
-        """``stages`` are pairs of consumer group and the topic that it reads."""
-        self._kafka, self._stages = kafka, stages
+    def __init__(self, kafka: str, partitions: int, stages: Sequence[tuple[str, str]]) -> None:
+        """``stages`` are pairs of consumer group and the topic that it reads, each of so many ``partitions``."""
+        self._kafka, self._partitions, self._stages = kafka, partitions, stages
 
     async def all_zero(self) -> bool:
         """True when no stage has a committed record left to read; False too when that cannot be told now."""
@@ -71,22 +65,18 @@ class Lags:
             return False  # a broker that restarts; the caller asks again
 
     async def _all_zero(self) -> bool:
-        admin, consumer = AIOKafkaAdminClient(bootstrap_servers=self._kafka), _reader(self._kafka)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
         await admin.start()
-        await consumer.start()
         try:
-            unread: dict[TopicPartition, int] = {}
-            for group, topic in self._stages:
-                partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-                ends = await consumer.end_offsets(partitions)
-                committed = await admin.list_consumer_group_offsets(group, partitions=partitions)
-                for partition, end in ends.items():
-                    offset = max(0, committed[partition].offset) if partition in committed else 0
-                    if offset < end:
-                        unread[partition] = offset
-            return not unread or await _only_markers(consumer, unread)
+            async with reader(self._kafka, "read_committed") as consumer:
+                unread: dict[TopicPartition, int] = {}
+                for group, topic in self._stages:
+                    ends = await consumer.end_offsets(_all(topic, self._partitions))
+                    committed = await admin.list_consumer_group_offsets(group, partitions=list(ends))
+                    offsets = {where: max(0, committed[where].offset) if where in committed else 0 for where in ends}
+                    unread |= {where: offsets[where] for where, end in ends.items() if offsets[where] < end}
+                return not unread or await _only_markers(consumer, unread)
         finally:
-            await consumer.stop()
             await admin.close()
 
 
@@ -98,15 +88,5 @@ async def _only_markers(consumer: Any, unread: dict[TopicPartition, int]) -> boo
     return not await consumer.getmany(timeout_ms=_PROBE_MS, max_records=1)
 
 
-def _reader(kafka: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        bootstrap_servers=kafka,
-        client_id="simulator",
-        group_id=None,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-        fetch_min_bytes=65_536,
-        max_partition_fetch_bytes=1_048_576,
-    )
+def _all(topic: str, partitions: int) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for number in range(partitions)]

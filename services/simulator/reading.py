@@ -1,0 +1,51 @@
+"""A consumer outside any group, opened and closed around a block."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError
+
+from services.mesh.errors import Fatal
+
+FETCH_WAIT_MS = 100
+FETCH_BYTES_MIN = 65_536  # with the wait: whatever came in a tenth of a second, in one answer
+
+
+@asynccontextmanager
+async def reader(kafka: str, isolation: Literal["read_committed", "read_uncommitted"]) -> AsyncIterator[Any]:
+    """A started consumer without topics; Fatal when the broker cannot be reached."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka,
+        client_id="simulator",
+        group_id=None,
+        isolation_level=isolation,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+        fetch_min_bytes=FETCH_BYTES_MIN,
+        max_partition_fetch_bytes=1_048_576,
+    )
+    try:
+        await consumer.start()
+    except KafkaConnectionError as error:
+        await consumer.stop()
+        raise Fatal(f"kafka={kafka}: cannot be reached ({error}); is the mesh up (weir up)?") from error
+    try:
+        # aiokafka's stop() raises CancelledError when the tasks that start() made have never run.
+        await asyncio.sleep(0)
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def require_topics(kafka: str, names: Sequence[str]) -> None:
+    """Fatal when the broker lacks one of ``names``."""
+    async with reader(kafka, "read_committed") as consumer:
+        missing = sorted(set(names) - await consumer.topics())
+    if missing:
+        raise Fatal(f"kafka={kafka}: no topic {', '.join(missing)}; create the topics first (weir up does)")
