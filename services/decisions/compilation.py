@@ -46,7 +46,7 @@ UFUNCS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_e
 def compile_condition(node: Node, vocabulary: Vocabulary) -> Bits:
     """Compile a condition that ``check`` found right.
 
-    The closure takes columns of n rows and returns bool of shape (n,), or one numpy bool when it reads no column.
+    The closure takes columns of n rows and returns bool of shape (n,), or what broadcasts to it.
     """
     return _Compiler(vocabulary).truth(node, True)
 
@@ -100,7 +100,7 @@ class _Compiler:
             case Minus(operand=operand):
                 return self.is_float32(operand)
             case Call(function=function, arguments=arguments) if FUNCTIONS[function].keeps:
-                plain = [argument for argument in arguments if not isinstance(argument, Number)]
+                plain = [argument for argument in arguments if not _is_literal(argument)]
                 return bool(plain) and all(self.is_float32(argument) for argument in plain)
         return False
 
@@ -111,7 +111,8 @@ class _Compiler:
                 constant = np.float32(number) if rounded else np.float64(number)
                 return lambda _: constant
             case Text(value=text):
-                return lambda _: text
+                one_row = np.array([text], dtype=object)  # stands beside columns of any length
+                return lambda _: one_row
             case Name(name=name):
                 return lambda columns: columns[name]
             case Minus(operand=operand):
@@ -198,6 +199,10 @@ class _Compiler:
             return ~(holds(column, literal) | texts_missing(column))
 
         return certainly_not
+
+
+def _is_literal(node: Node) -> bool:
+    return isinstance(node, Number) or (isinstance(node, Minus) and _is_literal(node.operand))
 
 
 def _joined(parts: Sequence[Bits], every: bool) -> Bits:

@@ -129,8 +129,9 @@ def _check_number(word: str, source: str, at: int) -> None:
 
 def _unreadable(source: str, at: int) -> ExpressionProblem:
     rest = source[at:]
-    if rest[0] in "\"'" and "\\" not in rest:
-        return ExpressionProblem(at, f"quote {shown(rest)} is never closed; close it with {rest[0]}")
+    if rest[0] in "\"'":
+        remedy = REMEDIES["\\"] if "\\" in rest else f"close it with {rest[0]} on the same line"
+        return ExpressionProblem(at, f"text {shown(rest)} can't be read; {remedy}")
     for wrong in sorted(REMEDIES, key=len, reverse=True):
         if rest.startswith(wrong):
             return ExpressionProblem(at, f"unexpected {shown(wrong)} in {shown(source)}; {REMEDIES[wrong]}")

@@ -47,7 +47,7 @@ class Refusal(StrEnum):
     GOLDEN_MISMATCH = "golden_mismatch"
 
 
-class BundleRefused(WeirError):  # noqa: N818 - a refusal, said as one
+class BundleRefused(WeirError):
     """The bundle must not serve; the model in force stays. ``refusal`` is the metric's label."""
 
     def __init__(self, refusal: Refusal, message: str) -> None:

@@ -84,8 +84,14 @@ class Codec:
 class Extension:
     """Turn a record of ``source`` into one of ``target`` by appending ``target``'s own fields to the shared ones."""
 
-    def __init__(self, source: Schema, source_fields: list[dict[str, Any]], target: Schema) -> None:
-        theirs, ours = source_fields, target.fields
+    def __init__(
+        self,
+        source: Schema,
+        source_fields: list[dict[str, Any]],
+        target: Schema,
+        target_fields: list[dict[str, Any]],
+    ) -> None:
+        theirs, ours = source_fields, target_fields
         shared = 0
         while shared < min(len(theirs), len(ours)) and theirs[shared]["name"] == ours[shared]["name"]:
             if theirs[shared]["type"] != ours[shared]["type"]:
@@ -97,8 +103,12 @@ class Extension:
 
     def extend(self, shared: bytes, own: Mapping[str, Any]) -> bytes:
         """Wire format of the target: ``shared`` holds the binary of the shared fields, without any header."""
+        return self.extend_after(self.target.header, shared, own)
+
+    def extend_after(self, prefix: bytes, shared: bytes, own: Mapping[str, Any]) -> bytes:
+        """As ``extend``, with ``prefix`` in place of the target's wire header (a union's branch follows it)."""
         out = BytesIO()
-        out.write(self.target.header)
+        out.write(prefix)
         out.write(shared)
         fastavro.schemaless_writer(out, self._own, own)
         return out.getvalue()
@@ -107,8 +117,10 @@ class Extension:
 def own_fields_schema(target: Schema, fields: list[dict[str, Any]], name: str) -> Any:
     """A parsed record schema of just ``fields``, which may use types that ``target`` names elsewhere."""
     defined = {full: target.named[full] for full in target.named if not _defines(fields, full)}
-    return parse_schema({"type": "record", "name": f"{target.raw['name']}{name}", "fields": fields,
-                         "namespace": "weir"}, named_schemas=dict(defined))
+    return parse_schema(
+        {"type": "record", "name": f"{target.raw['name']}{name}", "fields": fields, "namespace": "weir"},
+        named_schemas=dict(defined),
+    )
 
 
 def read(value: bytes, start: int, parsed: Any, place: str) -> tuple[dict[str, Any], int]:
@@ -117,8 +129,19 @@ def read(value: bytes, start: int, parsed: Any, place: str) -> tuple[dict[str, A
     source.seek(start)
     try:
         record: dict[str, Any] = fastavro.schemaless_reader(source, parsed, None)
-    except (EOFError, ValueError, IndexError, KeyError, TypeError, UnicodeDecodeError, OverflowError, MemoryError) as error:
-        raise Poison(RejectCode.UNDECODABLE, f"{place}: {type(error).__name__}: {error}; not written by a stage?") from error
+    except (
+        EOFError,
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        UnicodeDecodeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise Poison(
+            RejectCode.UNDECODABLE, f"{place}: {type(error).__name__}: {error}; not written by a stage?"
+        ) from error
     return record, source.tell()
 
 

@@ -1,12 +1,12 @@
 """What can go wrong, by who has to act.
 
-    WeirError
-    ├── Poison      this record is at fault: dead-letter it with its cause, go on with the next
-    ├── Transient   this moment is at fault: drop what is uncommitted, open everything anew, try again
-    │   ├── Fenced            another process owns what we wrote to: the same remedy, and said apart
-    │   ├── StoreUnreachable  the state store does not answer in time
-    │   └── StoreLost         the state store answers, but not with the state that we left there
-    └── Fatal       we or the configuration are at fault: say why in one line and end the process
+WeirError
+├── Poison      this record is at fault: dead-letter it with its cause, go on with the next
+├── Transient   this moment is at fault: drop what is uncommitted, open everything anew, try again
+│   ├── Fenced            another process owns what we wrote to: the same remedy, and said apart
+│   ├── StoreUnreachable  the state store does not answer in time
+│   └── StoreLost         the state store answers, but not with the state that we left there
+└── Fatal       we or the configuration are at fault: say why in one line and end the process
 """
 
 from __future__ import annotations

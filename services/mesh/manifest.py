@@ -101,7 +101,7 @@ def parse(content: bytes) -> Manifest:
     if not isinstance(document, dict):
         raise ManifestError(f"manifest is a JSON {type(document).__name__}, an object is needed")
     version = document.get("manifest_version")
-    if version != MANIFEST_VERSION or isinstance(version, bool):
+    if type(version) is not int or version != MANIFEST_VERSION:
         raise UnknownManifestVersionError(
             f"manifest_version={version!r}: this program reads version {MANIFEST_VERSION}"
         )

@@ -83,15 +83,35 @@ class TransactionalLog(Protocol):
         ...
 
 
+class Journal(Protocol):
+    """A control topic (models, policies), read whole by every instance, outside any group, in order."""
+
+    def read_to_end(self) -> list[InRecord]:
+        """Everything that is there now; ready means that this has returned. Raises Transient."""
+        ...
+
+    def poll(self) -> list[InRecord]:
+        """What was appended since; never waits."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
+        ...
+
+
 StoreCommand = Literal["set", "append", "delete"]
 
 
 class StoreWrite(NamedTuple):
-    """One change of one key; ``value`` is empty for a delete."""
+    """One change of one key; ``value`` is empty for a delete.
+
+    ``length`` is how long an appended-to value must be before: a store that lost or expired it is told apart.
+    """
 
     command: StoreCommand
     key: str
     value: bytes
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

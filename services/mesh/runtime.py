@@ -50,6 +50,7 @@ class StageRuntime:
         *,
         batch_records_max: int = BATCH_RECORDS_MAX,
         batch_wait_ms: int = BATCH_WAIT_MS,
+        record_spans: Callable[[Sequence[OutRecord], int, int], None] | None = None,
     ) -> None:
         self._stage = stage
         self._log = log
@@ -58,6 +59,7 @@ class StageRuntime:
         self._telemetry = telemetry
         self._batch_records_max = batch_records_max
         self._batch_wait_ms = batch_wait_ms
+        self._record_spans = record_spans
         self._handler: Handler
         self._marks: dict[int, Marks] = {}
         self._guards: dict[int, RejectGuard] = {}
@@ -76,8 +78,10 @@ class StageRuntime:
                 fences = 0 if progressed else fences
                 fences += isinstance(error, Fenced)
                 if fences >= FENCES_MAX:
-                    raise Fatal(f"{self._stage.name}: fenced {fences} times in a row; does another process hold this "
-                                f"slot? last: {error}") from error
+                    raise Fatal(
+                        f"{self._stage.name}: fenced {fences} times in a row; does another process hold this "
+                        f"slot? last: {error}"
+                    ) from error
                 wait_s = REOPEN_WAIT_S_FIRST if progressed else min(wait_s * 2, REOPEN_WAIT_S_MAX)
                 self._telemetry.reopened(str(error))
                 logging.warning("stage=%s reopening in %.1f s: %s", self._stage.name, wait_s, error)
@@ -144,6 +148,8 @@ class StageRuntime:
             save_s=self._clock.monotonic_s() - committed_s,
             newest_append_time_ms=polled[-1].append_time_ms,
         )
+        if self._record_spans is not None:
+            self._record_spans(outputs, polled[0].append_time_ms, self._clock.now_ms())
         self._guard_against_floods(polled, outputs)
 
     def _admit(self, polled: Sequence[InRecord]) -> tuple[list[InRecord], list[Hop | None], list[Emit]]:

@@ -1,0 +1,38 @@
+"""A batch of scored events as the columns that a policy reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.mesh.currency import EXPONENTS
+
+_INTEGERS = frozenset({"amount_minor", "event_time_ms"})
+
+
+def columns_of(
+    events: Sequence[dict[str, Any]], reads: frozenset[str], feature_names: Sequence[str]
+) -> dict[str, npt.NDArray[Any]]:
+    """Columns of shape (n,) by name, for the names in ``reads``.
+
+    Features are float32 by name (NaN: missing), ``score`` and ``amount`` float64 (major units), times and minor units
+    int64, every other field an object column with None for null.
+    """
+    rows = np.frombuffer(b"".join([e["vector"] for e in events]), dtype=np.float32).reshape(len(events), -1)
+    places = {name: place for place, name in enumerate(feature_names)}
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for name in reads:
+        if name == "amount":
+            columns[name] = np.array([e["amount_minor"] / 10 ** EXPONENTS[e["currency"]] for e in events])
+        elif name in places:
+            columns[name] = rows[:, places[name]]
+        elif name == "score":
+            columns[name] = np.array([e["score"] for e in events], dtype=np.float64)
+        elif name in _INTEGERS:
+            columns[name] = np.array([e[name] for e in events], dtype=np.int64)
+        else:
+            columns[name] = np.array([e[name] for e in events], dtype=object)
+    return columns

@@ -1,0 +1,69 @@
+"""The stage's thinking: the whole batch through one compiled policy, one decision for each scored event."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from services.decisions.columns import columns_of
+from services.decisions.desk import PolicyDesk
+from services.mesh.codec import HEADER_BYTES, Codec, Extension, schema
+from services.mesh.errors import Poison
+from services.mesh.feature_set import FeatureSetPin
+from services.mesh.ports import InRecord
+from services.mesh.stage import Emit, Stateless, dead_letter
+from services.mesh.telemetry import StageTelemetry
+from services.mesh.topics import DECISIONS
+
+
+class DecisionsHandler(Stateless):
+    """Handler of the stage ``decisions``."""
+
+    def __init__(self, desk: PolicyDesk, features: FeatureSetPin, telemetry: StageTelemetry) -> None:
+        self._desk = desk
+        self._features = features
+        self._telemetry = telemetry
+        source, target = schema("score.v1.avsc"), schema("decision.v1.avsc")
+        self._codec = Codec("score.v1.avsc")
+        self._own = Extension(source, source.fields, target, target.fields)
+
+    def step(self, batch: Sequence[InRecord]) -> list[Emit]:
+        """See ``Handler``."""
+        places: list[int] = []
+        events: list[dict[str, Any]] = []
+        emits: list[Emit] = []
+        for source, record in enumerate(batch):
+            try:
+                events.append(self._codec.decode(record.value))
+            except Poison as poison:
+                emits.append(dead_letter(record, source, "decisions", poison))
+                continue
+            places.append(source)
+        if events:
+            emits += self._decide(batch, places, events)
+        return emits
+
+    def idle(self) -> None:
+        """See ``Handler``: between two batches is where policies change."""
+        self._desk.turn()
+
+    def _decide(self, batch: Sequence[InRecord], places: list[int], events: list[dict[str, Any]]) -> list[Emit]:
+        policy = self._desk.policy
+        verdicts = policy.decide(columns_of(events, policy.reads, self._features.names))
+        emits = []
+        for source, verdict in zip(places, verdicts, strict=True):
+            record = batch[source]
+            assert record.value is not None
+            own = {
+                "score_append_time_ms": record.append_time_ms,
+                "action": verdict.action,
+                "reasons": [{"code": code, "text": text} for code, text in verdict.reasons],
+                "rule_hits": verdict.rule_hits,
+                "policy_version": policy.version,
+                "propensity": verdict.propensity,
+            }
+            value = self._own.extend(record.value[HEADER_BYTES:], own)
+            emits.append(Emit(DECISIONS.name, record.key, value, record.partition, source))
+        self._telemetry.metrics.add_all("weir_actions", Counter(verdict.action for verdict in verdicts))
+        return emits

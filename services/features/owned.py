@@ -1,0 +1,159 @@
+"""One partition's state in its owning process: exact in memory, cached in the store, rebuilt from the log.
+
+The store is *ready* when it holds the state as of ``next_offset`` (what Kafka has committed). Whenever it does not (a
+crash between commit and save, an outage, a total loss), the log is replayed from the store's mark to ``next_offset``
+without emitting, in slices, while entities that are in memory go on being served exactly. Only an entity that is in
+neither place is out of reach. There is no other path: assignment, outage and loss all end here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from services.features.entities import Entities
+from services.features.kernel import View
+from services.mesh.errors import StoreLost, StoreUnreachable
+from services.mesh.ports import CommittedOffset, InRecord, StateStore, StoreMark, StoreStep
+from services.mesh.watermark import Marks
+
+# A step blocks the whole store while its script runs: 256 events take about 1 ms.
+STEP_EVENTS_MAX = 256
+# A store that is down is asked again this often; each try may cost the store's answer wait.
+RETRY_S = 1.0
+
+Phase = Literal["ready", "behind", "unreachable"]
+Read = Callable[[int, int, int], Iterator[list[InRecord]]]
+Apply = Callable[[Entities, Sequence[InRecord]], None]
+Admit = Callable[[Marks, InRecord], bool]
+
+
+class OwnedPartition:
+    """State of one partition between its assignment and its revocation."""
+
+    def __init__(
+        self,
+        partition: int,
+        committed: CommittedOffset,
+        *,
+        view: View,
+        store: StateStore,
+        read: Read,
+        apply: Apply,
+        admit: Admit,
+        now_s: float,
+        entities_max: int,
+    ) -> None:
+        self.partition = partition
+        self.next_offset = committed.offset or 0
+        self.entities = Entities(partition, view, store, entities_max)
+        self.phase: Phase = "unreachable"
+        self.not_ready_since_s = now_s
+        self.replayed = 0
+        self._view = view
+        self._store = store
+        self._read = read
+        self._apply = apply
+        self._admit = admit
+        self._entities_max = entities_max
+        self._stored: int | None = None
+        self._retry_at_s = now_s
+        self._rebuilt: Entities | None = None
+        self._replay: Iterator[list[InRecord]] | None = None
+        self._replay_end = 0
+        self._replay_marks = Marks()
+
+    def advance(self, now_s: float) -> bool:
+        """One slice of work towards *ready*: a claim, or some replayed records; False when there was nothing to do."""
+        if self.phase == "ready" or (self.phase == "unreachable" and now_s < self._retry_at_s):
+            return False
+        try:
+            if self.phase == "unreachable":
+                self._begin()
+            else:
+                self._replay_slice()
+        except (StoreUnreachable, StoreLost):
+            self.lose_store(now_s)
+        return True
+
+    def lose_store(self, now_s: float) -> None:
+        """The store does not hold our state any more, or can't be asked: memory goes on, the store is caught up."""
+        if self.phase == "ready":
+            self.not_ready_since_s = now_s
+        self.phase = "unreachable"
+        self._retry_at_s = now_s + RETRY_S
+        self._rebuilt = self._replay = None
+
+    def step_to(self, committed: CommittedOffset) -> StoreStep | None:
+        """What the store has to learn after a commit; None while it is being caught up from the log."""
+        assert committed.offset is not None
+        writes = self.entities.take_writes()
+        self.next_offset = committed.offset
+        if self.phase != "ready":
+            return None
+        mark = StoreMark(offset=committed.offset, metadata=committed.metadata)
+        return StoreStep(self.partition, self._stored, mark, writes)
+
+    def saved(self) -> None:
+        """The last step is in the store."""
+        self._stored = self.next_offset
+        self.entities.forget_oldest()
+
+    def _begin(self) -> None:
+        mark = self._store.claim(self.partition)
+        if mark is not None and mark.offset > self.next_offset:
+            mark = None  # state of another log, or of a log that lost its end: only our log counts
+        if mark is None:
+            self._store.clear(self.partition)
+        self._stored = mark.offset if mark else None
+        self._replay_marks = Marks.from_metadata(mark.metadata) if mark else Marks()
+        self._rebuilt = Entities(self.partition, self._view, self._store, self._entities_max)
+        self._replay = None
+        self.phase = "behind"
+        if (self._stored or 0) == self.next_offset:
+            self._become_ready(keep_memory=not self.entities.is_empty)
+
+    def _replay_slice(self) -> None:
+        assert self._rebuilt is not None
+        if self._replay is None:
+            self._replay_end = self.next_offset
+            self._replay = self._read(self.partition, self._stored or 0, self._replay_end)
+        records = next(self._replay, None)
+        if records is None:
+            self._replay = None
+            self._finish_replay()
+            return
+        for start in range(0, len(records), STEP_EVENTS_MAX):
+            self._replay_step(records[start : start + STEP_EVENTS_MAX])
+
+    def _replay_step(self, records: Sequence[InRecord]) -> None:
+        assert self._rebuilt is not None
+        fresh = [record for record in records if self._admit(self._replay_marks, record)]
+        self._rebuilt.load({entity_of(record) for record in fresh})
+        self._apply(self._rebuilt, fresh)
+        self.replayed += len(fresh)
+        mark = StoreMark(offset=records[-1].offset + 1, metadata=self._replay_marks.to_metadata())
+        self._store.save([StoreStep(self.partition, self._stored, mark, self._rebuilt.take_writes())])
+        self._stored = mark.offset
+        self._rebuilt.forget_oldest()
+
+    def _finish_replay(self) -> None:
+        """The log held nothing more below ``_replay_end`` (commit markers take offsets too): move the mark there."""
+        if (self._stored or 0) < self._replay_end:
+            mark = StoreMark(offset=self._replay_end, metadata=self._replay_marks.to_metadata())
+            self._store.save([StoreStep(self.partition, self._stored, mark, ())])
+            self._stored = mark.offset
+        if self._stored == self.next_offset:
+            self._become_ready(keep_memory=False)
+
+    def _become_ready(self, *, keep_memory: bool) -> None:
+        """Memory and store agree. After a replay what it built takes over: memory lacks what was out of reach."""
+        if not keep_memory and self._rebuilt is not None:
+            self.entities = self._rebuilt
+        self._rebuilt = self._replay = None
+        self.phase = "ready"
+
+
+def entity_of(record: InRecord) -> str:
+    """The entity whose state a record belongs to: its key."""
+    return (record.key or b"").decode(errors="replace")

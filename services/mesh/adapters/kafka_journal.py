@@ -1,0 +1,71 @@
+"""Journal on confluent-kafka: one partition, from its start, outside any group."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from services.mesh.adapters.kafka_log import reader_settings
+from services.mesh.errors import Transient
+from services.mesh.ports import InRecord
+
+# A journal is small; when its end is not reached in this time the broker is not answering.
+END_WAIT_S = 30.0
+_POLL_RECORDS_MAX = 100
+
+
+class KafkaJournal:
+    """Reads partition 0 of ``topic``."""
+
+    def __init__(self, bootstrap: str, topic: str, name: str) -> None:
+        self._topic = topic
+        self._settings = reader_settings(bootstrap, name)
+        self._consumer: Any = None
+        self._ended = False
+
+    def read_to_end(self) -> list[InRecord]:
+        """See the port."""
+        self._consumer = Consumer(self._settings)
+        self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        self._ended = False
+        records: list[InRecord] = []
+        deadline_s = time.monotonic() + END_WAIT_S
+        while not self._ended:
+            records += self._consume(0.2)
+            if time.monotonic() > deadline_s:
+                raise Transient(f"{self._topic}: its end was not reached in {END_WAIT_S:.0f} s")
+        return records
+
+    def poll(self) -> list[InRecord]:
+        """See the port."""
+        return self._consume(0)
+
+    def close(self) -> None:
+        """See the port."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _consume(self, wait_s: float) -> list[InRecord]:
+        records: list[InRecord] = []
+        for message in self._consumer.consume(_POLL_RECORDS_MAX, wait_s):
+            error = message.error()
+            if error is None:
+                records.append(
+                    InRecord(
+                        self._topic,
+                        message.partition(),
+                        message.offset(),
+                        message.timestamp()[1],
+                        message.key(),
+                        message.value(),
+                        message.headers() or (),
+                    )
+                )
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._ended = True
+            elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
+                raise Transient(f"reading {self._topic}: {KafkaException(error)}")
+        return records

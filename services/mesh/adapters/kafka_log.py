@@ -1,0 +1,266 @@
+"""TransactionalLog on confluent-kafka: one consumer, one transactional producer, one thread.
+
+Why these settings (measured on 2 busy cores; see README, decisions):
+
+* ``linger.ms=50`` with an explicit flush before the offsets: one-record batches saturate the broker.
+* ``retry.backoff.ms=1``: the default 100 waits out every commit behind the previous one's markers.
+* static membership and a stable transactional id for each slot: a restarted process takes over at once, and fences what
+  its predecessor left open (1 s instead of 14 s).
+* librdkafka speaks the transaction protocol of before KIP-890, where a delayed commit can outlive its producer's
+  patience. So any unclear error closes producer and consumer and opens both anew (the epoch bump fences what is in
+  flight), and ``watermark.py`` is the second defence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from services.mesh.errors import Fatal, Fenced, Transient
+from services.mesh.ports import Assignment, CommittedOffset, InRecord, OutRecord
+
+TRANSACTION_TIMEOUT_MS = 10_000
+# Static members keep their share for this long when they die; the supervisor restarts one within 2 s.
+SESSION_TIMEOUT_MS = 10_000
+# Longest pause between polls: a rebuild of state works in slices, so only a hanging step comes near it.
+POLL_INTERVAL_MAX_MS = 120_000
+CALL_WAIT_S = 10.0
+_FENCED_CODES = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.PRODUCER_FENCED,
+    }
+)
+_READ_WAIT_S = 0.5
+
+
+class KafkaLog:
+    """One slot of a stage's group."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str, slot: str) -> None:
+        self._bootstrap = bootstrap
+        self._group = group
+        self._topic = topic
+        self._slot = slot
+        self._consumer: Any = None
+        self._producer: Any = None
+        self._group_metadata: Any = None
+        self._added: dict[int, CommittedOffset] = {}
+        self._removed: list[int] = []
+        self._owned: set[int] = set()
+        self._idle = True
+        self._error: KafkaError | None = None
+
+    def open(self) -> None:
+        """See the port."""
+        self._added, self._removed, self._owned, self._error = {}, [], set(), None
+        try:
+            self._producer = Producer(self._producer_settings())
+            self._producer.init_transactions(CALL_WAIT_S * 3)
+            self._consumer = Consumer(self._consumer_settings())
+            self._consumer.subscribe(
+                [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
+        except KafkaException as error:
+            raise _translate(error, f"opening {self._group} on {self._bootstrap}") from error
+
+    def close(self) -> None:
+        """See the port. Never raises: whatever fails here is fenced by the next open."""
+        if self._producer is not None:
+            # No transaction may be open, or the broker may be gone: both are what closing is for.
+            with suppress(KafkaException):
+                self._producer.abort_transaction(2.0)
+            self._producer.purge()
+        if self._consumer is not None:
+            with suppress(KafkaException, RuntimeError):
+                self._consumer.close()
+        self._consumer = self._producer = None
+
+    def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
+        """See the port. After an empty poll it waits for one record alone, which costs next to nothing."""
+        try:
+            messages = self._consumer.consume(1, 0.25) if self._idle else []
+            if messages or not self._idle:
+                messages += self._consumer.consume(records_max - len(messages), wait_ms / 1000)
+            self._group_metadata = self._consumer.consumer_group_metadata() if messages else None
+        except KafkaException as error:
+            raise _translate(error, f"polling {self._topic}") from error
+        if self._error is not None:
+            raise _translate(KafkaException(self._error), f"client of {self._group}")
+        self._idle = not messages
+        return [record for record in map(self._record, messages) if record is not None]
+
+    def take_assignment(self) -> Assignment | None:
+        """See the port."""
+        if not self._added and not self._removed:
+            return None
+        change = Assignment(self._added, self._removed)
+        self._added, self._removed = {}, []
+        return change
+
+    def commit(self, outputs: Sequence[OutRecord], offsets: Mapping[int, CommittedOffset]) -> None:
+        """See the port."""
+        producer = self._producer
+        try:
+            producer.begin_transaction()
+            for topic, key, value, partition, headers in outputs:
+                self._produce(topic, key, value, -1 if partition is None else partition, headers)
+            if outputs and producer.flush(CALL_WAIT_S):
+                raise Transient(f"{self._group}: broker took over {CALL_WAIT_S:.0f} s to accept a batch")
+            moves = [TopicPartition(self._topic, p, c.offset, c.metadata) for p, c in offsets.items()]
+            producer.send_offsets_to_transaction(moves, self._group_metadata, CALL_WAIT_S)
+            producer.commit_transaction(CALL_WAIT_S)
+        except KafkaException as error:
+            raise _translate(error, f"committing {self._group}") from error
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
+        """See the port."""
+        reader = Consumer(reader_settings(self._bootstrap, f"{self._group}.read"))
+        try:
+            reader.assign([TopicPartition(self._topic, partition, start)])
+            while True:
+                messages = reader.consume(1_000, _READ_WAIT_S)
+                if not messages and self._passed(reader, partition, end):
+                    return
+                ended = any(_is_end(message) for message in messages)
+                records = [r for r in map(self._record, messages) if r is not None]
+                wanted = [r for r in records if r.offset < end]
+                if wanted:
+                    yield wanted
+                if len(wanted) < len(records) or ended or (records and records[-1].offset + 1 >= end):
+                    return
+        except KafkaException as error:
+            raise _translate(error, f"replaying {self._topic}[{partition}]") from error
+        finally:
+            reader.close()
+
+    def pause(self, partitions: Sequence[int]) -> None:
+        """See the port."""
+        self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+
+    def _passed(self, reader: Any, partition: int, end: int) -> bool:
+        position = reader.position([TopicPartition(self._topic, partition)])[0].offset
+        return bool(position != OFFSET_INVALID and position >= end)
+
+    def _produce(self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Any) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, headers=headers)
+                return
+            except BufferError:
+                self._producer.poll(0.01)  # the client's queue is bounded: wait for the broker
+
+    def _record(self, message: Message) -> InRecord | None:
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                return None
+            raise _translate(KafkaException(error), f"reading {self._topic}")
+        return InRecord(
+            self._topic,
+            message.partition(),
+            message.offset(),
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            message.headers() or (),
+        )
+
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        for found in consumer.committed(partitions, CALL_WAIT_S):
+            offset = None if found.offset < 0 else found.offset
+            self._added[found.partition] = CommittedOffset(offset, found.metadata or "")
+            self._owned.add(found.partition)
+            self._removed = [p for p in self._removed if p != found.partition]
+
+    def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        for gone in partitions:
+            self._owned.discard(gone.partition)
+            if self._added.pop(gone.partition, None) is None:
+                self._removed.append(gone.partition)
+
+    def _note_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._error = error
+
+    def _producer_settings(self) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self._bootstrap,
+            "client.id": f"{self._group}.{self._slot}",
+            "transactional.id": f"weir.{self._group}.{self._slot}",
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "acks": "all",
+            "partitioner": "murmur2_random",
+            "linger.ms": 50,
+            "batch.num.messages": 10_000,
+            "batch.size": 1_048_576,
+            "message.max.bytes": 16_777_216,
+            "retry.backoff.ms": 1,
+            "retry.backoff.max.ms": 20,
+            "error_cb": self._note_error,
+        }
+
+    def _consumer_settings(self) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self._bootstrap,
+            "client.id": f"{self._group}.{self._slot}",
+            "group.id": self._group,
+            "group.instance.id": f"{self._group}.{self._slot}",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "session.timeout.ms": SESSION_TIMEOUT_MS,
+            "heartbeat.interval.ms": 1_000,
+            "max.poll.interval.ms": POLL_INTERVAL_MAX_MS,
+            "fetch.wait.max.ms": 500,
+            "fetch.error.backoff.ms": 5,
+            "queued.min.messages": 5_000,
+            "queued.max.messages.kbytes": 16_384,
+            "retry.backoff.ms": 20,
+            "error_cb": self._note_error,
+        }
+
+
+def reader_settings(bootstrap: str, name: str) -> dict[str, Any]:
+    """Settings of a consumer that reads committed records outside any group and stops at the end."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": name,
+        "group.id": name,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 100,
+        "queued.min.messages": 20_000,
+    }
+
+
+def _is_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
+
+
+def _translate(error: KafkaException, doing: str) -> Transient | Fatal:
+    cause = error.args[0]
+    text = f"{doing}: {cause.name()}: {cause.str()}"
+    if cause.code() in _FENCED_CODES:
+        return Fenced(text)
+    if cause.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        return Fatal(f"{text}; grant this service's principal its topics")
+    return Transient(text)

@@ -1,0 +1,137 @@
+"""The deploy step: topics as ``mesh.topics`` declares them, schemas as ``schemas/`` holds them, a first policy.
+
+Services never create or register anything. Running it again changes nothing; what exists otherwise than declared is an
+error with its remedy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+
+from services.decisions.policy import load_policy
+from services.mesh.adapters.kafka_journal import KafkaJournal
+from services.mesh.adapters.registry import Registry
+from services.mesh.codec import Codec, pinned_ids, schema
+from services.mesh.errors import Fatal, Transient
+from services.mesh.feature_set import pinned_feature_set
+from services.mesh.topics import POLICIES, TOPICS, Topic
+from services.mesh.watermark import check_partitions
+
+DEFAULT_POLICY = "payments/policy.yaml"
+_WAIT_S = 30.0
+_REPLICATION_EMBEDDED = 1
+
+
+def deploy(bootstrap: str, registry_url: str, partitions: int, replication: int = _REPLICATION_EMBEDDED) -> None:
+    """Everything a mesh needs before its services start. Raises Fatal."""
+    create_topics(bootstrap, partitions, replication)
+    register_schemas(Registry(registry_url))
+    publish_first_policy(bootstrap)
+
+
+def create_topics(bootstrap: str, partitions: int, replication: int) -> None:
+    """Create what is missing; refuse topics that exist with another partition count."""
+    check_partitions(partitions)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    try:
+        found = admin.list_topics(timeout=_WAIT_S).topics
+    except KafkaException as error:
+        raise Fatal(f"broker {bootstrap}: {error.args[0].str()}; is it running?") from error
+    for topic in TOPICS:
+        known = found.get(topic.name)
+        if known is not None and len(known.partitions) != topic.partition_count(partitions):
+            raise Fatal(
+                f"topic {topic.name} has {len(known.partitions)} partitions, {topic.partition_count(partitions)} asked "
+                "for: keys would change their partition; keep the count, or start on a new data directory"
+            )
+    missing = [topic for topic in TOPICS if topic.name not in found]
+    created = admin.create_topics([_new_topic(topic, partitions, replication) for topic in missing]) if missing else {}
+    for name, future in created.items():
+        try:
+            future.result(_WAIT_S)
+        except KafkaException as error:
+            raise Fatal(f"creating topic {name}: {error.args[0].str()}") from error
+
+
+def register_schemas(
+    registry: Registry, pinned: Mapping[str, int] | None = None, note: Callable[[str, int], None] | None = None
+) -> dict[str, int]:
+    """Register every topic's schemas, in the order of the pins; Fatal when the registry gives another id than pinned.
+
+    With ``note`` the ids are reported instead of compared: that is how they are pinned.
+    """
+    pins = pinned_ids() if pinned is None else pinned
+    subjects = {file: f"{topic.name}-value" for topic in TOPICS for file in topic.schemas}
+    ids: dict[str, int] = {}
+    for file in sorted(subjects, key=lambda name: pins.get(name, len(pins))):
+        ids[file] = registry.register(subjects[file], schema(file).text, f"schemas/{file}")
+        if note is not None:
+            note(file, ids[file])
+        elif ids[file] != pins[file]:
+            raise Fatal(
+                f"schemas/{file} has id {ids[file]} in this registry, schemas/ids.json pins {pins[file]}: use a "
+                "registry of its own, or pin this one's ids (weir schemas register --pin) and deploy services built with them"
+            )
+    return ids
+
+
+def publish_first_policy(bootstrap: str) -> None:
+    """Publish the default policy when none was ever published."""
+    journal = KafkaJournal(bootstrap, POLICIES.name, "deploy.policies")
+    try:
+        if journal.read_to_end():
+            return
+    finally:
+        journal.close()
+    text = files("schemas").joinpath(DEFAULT_POLICY).read_text()
+    publish_policy(bootstrap, text, f"schemas/{DEFAULT_POLICY}", author="deploy", why="first policy of a new mesh")
+
+
+def publish_policy(bootstrap: str, text: str, place: str, author: str, why: str) -> str:
+    """Check ``text`` and put it in force; returns its version. Raises PolicyError, Fatal."""
+    version = load_policy(text, place, pinned_feature_set().names).version
+    value = Codec("policy_release.v1.avsc").encode(
+        {"policy_version": version, "author": author, "why": why, "policy": text}
+    )
+    append(bootstrap, POLICIES, version, value)
+    return version
+
+
+def append(bootstrap: str, topic: Topic, key: str, value: bytes) -> TopicPartition:
+    """Append one record to a control topic and wait until the broker has it; where it went."""
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "message.max.bytes": 16_777_216}
+    )
+    went: list[TopicPartition] = []
+
+    def delivered(error: object, message: object) -> None:
+        if error is None:
+            went.append(TopicPartition(topic.name, message.partition(), message.offset()))  # type: ignore[attr-defined]
+
+    producer.produce(topic.name, value, key.encode(), on_delivery=delivered)
+    producer.flush(_WAIT_S)
+    if not went:
+        raise Transient(f"{topic.name}: the broker did not take the record in {_WAIT_S:.0f} s")
+    return went[0]
+
+
+def retention_of(bootstrap: str, topic: Topic) -> dict[str, str]:
+    """The broker's settings of ``topic``, for checks and status."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic.name)
+    described = admin.describe_configs([resource])[resource].result(_WAIT_S)
+    return {name: entry.value for name, entry in described.items() if name in topic.config()}
+
+
+def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
+    return NewTopic(topic.name, topic.partition_count(partitions), replication, config=topic.config())
+
+
+def pin_text(ids: Mapping[str, int]) -> str:
+    """``schemas/ids.json`` for ``ids``."""
+    return json.dumps(dict(sorted(ids.items(), key=lambda item: item[1])), indent=2) + "\n"

@@ -1,0 +1,128 @@
+"""The models in force: follows ``models.v1``, tries each new bundle in a child process, swaps between two batches.
+
+Probation runs beside scoring: the model in force goes on until the new one has passed. A swap replaces one reference,
+so no batch is scored by a mix.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from services.mesh.bundle import BundleRefused, verify
+from services.mesh.codec import Codec
+from services.mesh.errors import Poison
+from services.mesh.feature_set import FeatureSetPin
+from services.mesh.manifest import Manifest
+from services.mesh.ports import Clock, InRecord, Journal
+from services.mesh.records import ModelRelease
+from services.mesh.telemetry import StageTelemetry
+from services.scoring.model import BootstrapScorer, Scorer, Scores
+from services.scoring.probation import Probation
+from services.scoring.roster import Roster
+
+_SETTLE_POLL_S = 0.02
+
+
+class ModelDesk:
+    """What scoring asks for a model."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        public_keys: Sequence[Ed25519PublicKey],
+        features: FeatureSetPin,
+        bootstrap: BootstrapScorer,
+        clock: Clock,
+        telemetry: StageTelemetry,
+    ) -> None:
+        self._journal = journal
+        self._keys = public_keys
+        self._features = features
+        self._bootstrap = bootstrap
+        self._clock = clock
+        self._telemetry = telemetry
+        self._codec = Codec("model_release.v1.avsc")
+        self._roster = Roster()
+        self._loaded: dict[str, Scorer] = {}
+        self._trial: tuple[str, Manifest, Probation] | None = None
+        self.champion: Scores = bootstrap
+        self.challengers: list[Scorer] = []
+
+    def open(self) -> None:
+        """Read the journal to its end and settle on a model; ready means that this has returned."""
+        self._take(self._journal.read_to_end())
+        while not self._settle():
+            self._telemetry.alive()
+            self._clock.sleep_s(_SETTLE_POLL_S)
+        self._telemetry.in_force("model", self.champion.version)
+
+    def turn(self) -> None:
+        """Once between two batches: new releases, and the trial that may have ended."""
+        records = self._journal.poll()
+        if records:
+            self._take(records)
+        if records or self._trial is not None:
+            self._settle()
+
+    def _take(self, records: Sequence[InRecord]) -> None:
+        for record in records:
+            try:
+                release: ModelRelease = self._codec.decode(record.value)  # type: ignore[assignment]
+            except Poison as poison:
+                self._refused(f"models.v1@{record.offset}", str(poison))
+                continue
+            self._roster.apply(release)
+
+    def _settle(self) -> bool:
+        """Bring what serves closer to what should; True when they agree."""
+        while True:
+            wanted = [v for v in (self._roster.champion(), *self._roster.beside()) if v is not None]
+            missing = [v for v in wanted if v not in self._loaded]
+            if not missing:
+                self._put_in_force()
+                return True
+            if not self._try(missing[0]):
+                return False
+
+    def _try(self, version: str) -> bool:
+        """Move the trial of ``version`` on; True when it has ended, either way."""
+        try:
+            if self._trial is not None and self._trial[0] != version:
+                self._trial[2].close()
+                self._trial = None
+            bundle = self._roster.bundles[version]
+            if self._trial is None:
+                manifest = verify(bundle, self._keys, self._features.content_hash, self._features.names)
+                if manifest.model_version != version:
+                    self._roster.refuse(version)
+                    self._refused(version, f"its manifest says {manifest.model_version}")
+                    return True
+                self._trial = (version, manifest, Probation(bundle, manifest))
+            _, manifest, probation = self._trial
+            if not probation.passed():
+                return False
+            self._loaded[version] = Scorer(manifest, bundle.model, bundle.fallback)
+        except BundleRefused as refused:
+            self._roster.refuse(version)
+            self._refused(version, str(refused))
+        self._trial = None
+        return True
+
+    def _put_in_force(self) -> None:
+        version = self._roster.champion()
+        champion: Scores = self._bootstrap if version is None else self._loaded[version]
+        self.challengers = [self._loaded[v] for v in self._roster.beside() if v != version]
+        kept = {champion.version, *(c.version for c in self.challengers)}
+        self._loaded = {v: scorer for v, scorer in self._loaded.items() if v in kept}
+        if champion.version != self.champion.version:
+            logging.info("model %s serves from now on, in place of %s", champion.version, self.champion.version)
+            self._telemetry.metrics.add("weir_model_swaps", 1)
+            self._telemetry.in_force("model", champion.version)
+        self.champion = champion
+
+    def _refused(self, version: str, why: str) -> None:
+        logging.error("model %s refused, %s goes on: %s", version, self.champion.version, why)
+        self._telemetry.metrics.add("weir_models_refused", 1)

@@ -1,0 +1,134 @@
+"""The stage's thinking: one matrix a batch, one prediction, reasons for what may be stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.mesh.codec import HEADER_BYTES, Codec, Extension, schema
+from services.mesh.currency import EXPONENTS
+from services.mesh.errors import Poison, RejectCode
+from services.mesh.feature_set import FeatureSetPin
+from services.mesh.ports import InRecord
+from services.mesh.stage import Emit, Stateless, dead_letter
+from services.mesh.telemetry import StageTelemetry
+from services.mesh.topics import SCORES
+from services.scoring.champion import split_bucket
+from services.scoring.desk import ModelDesk
+from services.scoring.model import BOOTSTRAP_VERSION
+from services.scoring.reasons import choose, explain
+from services.scoring.settings import ScoringSettings
+
+_BUCKETS_CACHED_MAX = 200_000
+Rows = npt.NDArray[np.float32]
+
+
+class ScoringHandler(Stateless):
+    """Handler of the stage ``scoring``."""
+
+    def __init__(
+        self, desk: ModelDesk, features: FeatureSetPin, settings: ScoringSettings, telemetry: StageTelemetry
+    ) -> None:
+        self._desk = desk
+        self._features = features
+        self._settings = settings
+        self._telemetry = telemetry
+        source, target = schema("features.v1.avsc"), schema("score.v1.avsc")
+        self._codec = Codec("features.v1.avsc")
+        self._own = Extension(source, source.fields, target, target.fields)
+        self._buckets: dict[str, int] = {}
+
+    def step(self, batch: Sequence[InRecord]) -> list[Emit]:
+        """See ``Handler``."""
+        places: list[int] = []
+        events: list[dict[str, Any]] = []
+        emits: list[Emit] = []
+        for source, record in enumerate(batch):
+            try:
+                events.append(self._decoded(record))
+            except Poison as poison:
+                emits.append(dead_letter(record, source, "scoring", poison))
+                continue
+            places.append(source)
+        if events:
+            emits += self._score(batch, places, events)
+        return emits
+
+    def idle(self) -> None:
+        """See ``Handler``: between two batches is where models change."""
+        self._desk.turn()
+
+    def _decoded(self, record: InRecord) -> dict[str, Any]:
+        event = self._codec.decode(record.value)
+        if event["feature_set"] != self._features.content_hash:
+            raise Poison(
+                RejectCode.UNDECODABLE,
+                f"feature_set={event['feature_set']}: this scorer knows {self._features.content_hash}; deploy features "
+                "and scoring of one version, then requeue",
+                "feature_set",
+            )
+        return event
+
+    def _score(self, batch: Sequence[InRecord], places: list[int], events: list[dict[str, Any]]) -> list[Emit]:
+        champion, challengers = self._desk.champion, self._desk.challengers
+        rows = np.frombuffer(b"".join([e["vector"] for e in events]), dtype=np.float32).reshape(len(events), -1)
+        fallback = np.array([e["feature_status"] == "fallback" for e in events])
+        scores = champion.score(rows, fallback)
+        beside = [(c.version, c.score(rows, fallback)) for c in challengers]
+        statuses, contributions = self._explained(rows, fallback, scores, events)
+        version = champion.version
+        emits = []
+        for i, (source, event) in enumerate(zip(places, events, strict=True)):
+            record = batch[source]
+            assert record.value is not None
+            own = {
+                "features_append_time_ms": record.append_time_ms,
+                "score": float(scores[i]),
+                "model_version": version,
+                "split_bucket": self._bucket(event["customer_id"]),
+                "challenger_scores": [{"model_version": v, "score": float(s[i])} for v, s in beside],
+                "explanation_status": statuses.get(i, "none"),
+                "contributions": contributions.get(i, ()),
+            }
+            value = self._own.extend(record.value[HEADER_BYTES:], own)
+            emits.append(Emit(SCORES.name, record.key, value, record.partition, source))
+        self._count(version, fallback, statuses, len(events))
+        return emits
+
+    def _explained(
+        self, rows: Rows, fallback: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], events: list[dict[str, Any]]
+    ) -> tuple[dict[int, str], dict[int, list[dict[str, Any]]]]:
+        champion = self._desk.champion
+        if champion.version == BOOTSTRAP_VERSION:
+            return {}, {}
+        amounts = np.array([e["amount_minor"] / 10 ** EXPONENTS[e["currency"]] for e in events])
+        chosen = choose(scores, amounts, self._settings.explain_score_min, self._settings.explain_rows_max)
+        statuses = {int(i): "partial" for i in chosen.partial}
+        contributions: dict[int, list[dict[str, Any]]] = {}
+        if len(chosen.rows):
+            found = explain(champion, rows[chosen.rows], fallback[chosen.rows], self._settings.reasons_max)
+            for i, reasons in zip(chosen.rows, found, strict=True):
+                statuses[int(i)] = "full"
+                contributions[int(i)] = [
+                    {"feature": r.feature, "value": r.value, "contribution": r.contribution} for r in reasons
+                ]
+        return statuses, contributions
+
+    def _bucket(self, customer_id: str) -> int:
+        bucket = self._buckets.get(customer_id)
+        if bucket is None:
+            if len(self._buckets) >= _BUCKETS_CACHED_MAX:
+                self._buckets.clear()
+            bucket = self._buckets[customer_id] = split_bucket(customer_id)
+        return bucket
+
+    def _count(self, version: str, fallback: npt.NDArray[np.bool_], statuses: dict[int, str], events: int) -> None:
+        fallbacks = int(fallback.sum())
+        kind = "bootstrap" if version == BOOTSTRAP_VERSION else "model"
+        counts = {kind: events - fallbacks, "fallback": fallbacks}
+        self._telemetry.metrics.add_all("weir_scored", {k: n for k, n in counts.items() if n})
+        self._telemetry.metrics.add_all("weir_explained", Counter(statuses.values()))
