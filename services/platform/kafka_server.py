@@ -62,6 +62,9 @@ group.min.session.timeout.ms=1000
 group.consumer.min.session.timeout.ms=1000
 group.consumer.min.heartbeat.interval.ms=300
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+# A killed broker may register again only when its old session has expired: the default of 9 s is most of its recovery.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 
 # Two cores are shared with everything else.
 num.network.threads=2

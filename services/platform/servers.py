@@ -38,7 +38,7 @@ class Servers:
         """
         endpoints.remove(self.data.path)  # an earlier run may have been killed
         self.supervisor.start()  # before the ports are asked for: what that run left behind may hold them
-        found = jars.ensure(jars.cache_dir(self._environ))
+        self.jars = found = jars.ensure(jars.cache_dir(self._environ))
         registry_port = self._ports.lease("registry", registry_server.USUAL_PORT)
         redis_port = self._ports.lease("redis", redis_server.USUAL_PORT)
         kafka_port = self._ports.lease("kafka", kafka_server.USUAL_PORT)

@@ -61,7 +61,7 @@ class ChildSpec:
     stop_s_max: float = 5.0  # from SIGTERM to SIGKILL
     silent_s_max: float | None = None  # healthy once, then silent for so long: killed and restarted; None: never
     unhealthy_starts_max: int | None = None  # give up after so many deaths without ever being healthy; None: never
-    once: bool = False  # exit status 0 is the end of its work, not a death
+    once: bool = False  # healthy when it has ended with status 0; any other status is a death
     error_marks: tuple[str, ...] = ()  # a log line with one of these says more than the last line
 
 
@@ -194,7 +194,7 @@ class Supervisor:
     def stop(self, deadline_s: float = STOP_S_MAX) -> None:
         """Stop everything, lowest ``stop_order`` first; what does not end in time is killed. May be called twice.
 
-        A group gets its own limit, or less where the groups behind it need what is left of ``deadline_s``.
+        A group gets its own limit, or its fair share of what is left of ``deadline_s`` where that is too short for all.
         """
         self._stopped = True
         end_s = time.monotonic() + deadline_s
@@ -202,8 +202,8 @@ class Supervisor:
         groups = [list(group) for _, group in groupby(ordered, key=lambda child: child.spec.stop_order)]
         limits_s = [max((c.spec.stop_s_max for c in group if c.state in RUNNING), default=0.0) for group in groups]
         for index, group in enumerate(groups):
-            reserved_s = sum(limits_s[index + 1 :])
-            self._stop_together(group, min(time.monotonic() + limits_s[index], end_s - reserved_s))
+            now_s = time.monotonic()
+            self._stop_together(group, now_s + fair_shares(limits_s[index:], end_s - now_s)[0])
         self._checks.shutdown(wait=False, cancel_futures=True)
         self._pid_file.unlink(missing_ok=True)
 
@@ -241,7 +241,8 @@ class Supervisor:
         if _has_exited(child):
             self._bury(child, now_s)
         elif child.spec.health is None:
-            self._answered(child, now_s)
+            if not child.spec.once:
+                self._answered(child, now_s)
         elif child.check is None:
             if now_s >= child.check_at_s:
                 child.check = self._checks.submit(_check, child.spec.health)
@@ -330,6 +331,16 @@ class Supervisor:
     def _record_pids(self) -> None:
         pids = {name: pid for name, child in self._children.items() if (pid := _pid(child)) is not None}
         survivors.record(self._pid_file, pids)
+
+
+def fair_shares(wishes: Sequence[float], total: float) -> list[float]:
+    """Divide ``total`` so that small wishes are met in full and large ones get equal parts of the rest (max-min)."""
+    shares = [0.0] * len(wishes)
+    left = max(total, 0.0)
+    for rank, index in enumerate(sorted(range(len(wishes)), key=wishes.__getitem__)):
+        shares[index] = min(wishes[index], left / (len(wishes) - rank))
+        left -= shares[index]
+    return shares
 
 
 def _tell_nobody(name: str, what: str) -> None:
