@@ -131,7 +131,8 @@ class _Checker:
             self.expect(argument, function.takes[min(index, len(function.takes) - 1)], node.function)
         if function.yields is Type.TRUTH and not isinstance(node.arguments[1], Text):
             self.report(
-                node.arguments[1], f"{node.function}() looks for a text written in quotes, as in {function.example}"
+                node.arguments[1],
+                f"{node.function}() looks only for a text in quotes; write it as in {function.example}",
             )
         return function.yields
 

@@ -70,7 +70,9 @@ def read_document(text: str, place: str) -> tuple[Node, list[Mistake]]:
         builder = _Builder(yaml.parse(text, Loader=Loader), place, mistakes)
         return builder.document(), mistakes
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        # What is never closed ends at the end of the file; the reader wants to know where it begins.
+        mark = error.context_mark if "end of stream" in str(error.problem) else error.problem_mark
+        line = mark.line + 1 if mark else 1
         remedy = "check the indentation, and quote a text that holds `: ` or ` #` or starts with a sign"
         raise PolicyError(place, [Mistake(line, f"not YAML: {error.problem}; {remedy}")]) from error
     except (yaml.YAMLError, UnicodeError) as error:
@@ -105,7 +107,8 @@ class _Builder:
             raise self.refused(event, f"tag {shown(tag)}; remove it, values need no tags here")
         if isinstance(event, yaml.ScalarEvent):
             literal = event.style == "|"
-            return Scalar(line + literal, event.value, literal, null=event.style is None and event.value in NULLS)
+            plain = event.implicit[0]  # written without quotes, so that `~` means null and "~" a text
+            return Scalar(line + literal, event.value, literal, null=plain and event.value in NULLS)
         if depth >= DEPTH_MAX:
             raise self.refused(event, f"nested deeper than {DEPTH_MAX} levels; a policy needs five")
         if isinstance(event, yaml.SequenceStartEvent):
@@ -140,15 +143,16 @@ class Section:
     ``close`` reports the keys that nobody asked for.
     """
 
-    def __init__(self, node: Mapping, what: str, report: Report) -> None:
+    def __init__(self, node: Mapping, what: str, report: Report, line: int = 0) -> None:
         self.node = node
+        self.head_line = line or node.line  # of the key that opens the section, where there is one
         self.what = what  # the name by which messages call this section
         self.report = report
         self.asked: set[str] = set()
 
     def line(self, key: str) -> int:
         """Return the line of a key, or of the section when the key is not there."""
-        return self.node.lines.get(key, self.node.line)
+        return self.node.lines.get(key, self.head_line)
 
     def get(self, key: str, remedy: str = "") -> Node | None:
         """Return a value, None when it is absent or null; absence is reported when a ``remedy`` is given."""
@@ -214,7 +218,7 @@ class Section:
         """Return a mapping below this one."""
         node = self.get(key, remedy)
         if isinstance(node, Mapping):
-            return Section(node, key, self.report)
+            return Section(node, key, self.report, self.line(key))
         if node is not None:
             self.report(node.line, f"{key} of {self.what} is a {_shape(node)}; write `key: value` lines below it")
         return None

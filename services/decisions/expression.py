@@ -63,8 +63,8 @@ class Condition:
     """A condition ready for use.
 
     ``hits(columns)`` takes columns of n rows and returns bool, shape (n,) or what broadcasts to it (``true`` reads no
-    column): True where the condition is certainly true. Run it under ``np.errstate(all="ignore")``: overflow and division by zero
-    have their declared meaning. ``reads`` names the columns it needs, ``tree`` its parts.
+    column): True where the condition is certainly true. Run it under ``np.errstate(all="ignore")``: overflow and
+    division by zero have their declared meaning. ``reads`` names the columns it needs, ``tree`` its parts.
     """
 
     source: str

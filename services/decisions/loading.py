@@ -108,7 +108,7 @@ class _Loader:
             if isinstance(node, Items):
                 entries.append(_ListEntry(TextList(name, None, self.values(name, node.items)), None))
             elif isinstance(node, Mapping):
-                entries.append(self.list_entry(name, Section(node, f"list {shown(name)}", self.report)))
+                entries.append(self.list_entry(name, Section(node, f"list {shown(name)}", self.report, line)))
             else:
                 self.report(line, f"list {shown(name)} is a single value; write [first, second], or values: below it")
                 entries.append(_ListEntry(TextList(name, None, frozenset()), None))
@@ -116,12 +116,13 @@ class _Loader:
 
     def list_entry(self, name: str, section: Section) -> _ListEntry:
         effect = section.choice("effect", ("block", "allow"))
-        remedy = "write which column is looked up in it, such as of: terminal_id" if effect else ""
+        acts = "effect" in section.node.entries  # even if the effect is misspelt: its reason is no unknown key then
+        remedy = "write which column is looked up in it, such as of: terminal_id" if acts else ""
         field = section.choice("of", EVENT_TEXTS, remedy)
         section.text("description")
         texts = TextList(name, field or None, self.values(name, section.items("values", "write values: [...]")))
         acting = None
-        if effect:
+        if acts:
             reason = self.reason(section, name)
             acting = ActingList(texts, field, "block" if effect == "block" else "allow", reason)
         section.close()
@@ -183,7 +184,7 @@ class _Loader:
                     )
             cuts[action] = cut
         if not cuts and not section.asked.intersection(section.node.entries).intersection(SCORED_ACTIONS):
-            self.report(section.node.line, f"{segment} has no threshold; write challenge, review or decline: 0.9")
+            self.report(section.head_line, f"{segment} has no threshold; write challenge, review or decline: 0.9")
         infinity = math.inf
         return Thresholds(
             segment,
@@ -264,7 +265,7 @@ class _Loader:
         remedy = f"write the share of would-be declines to let through, from 0 to {SHARE_MAX:g}"
         share = section.number("share", 0.0, SHARE_MAX, remedy)
         if share is None and "share" not in section.node.entries:
-            self.report(section.node.line, f"passthrough has no share; {remedy}")
+            self.report(section.head_line, f"passthrough has no share; {remedy}")
         salt = section.text("salt") or name
         when = self.condition(section, "when") if "when" in section.node.entries else None
         section.close()

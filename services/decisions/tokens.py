@@ -31,7 +31,7 @@ class Token:
     at: int
 
 
-class ExpressionProblem(Exception):  # noqa: N818  it is a finding at a place; PolicyError is what is raised to callers
+class ExpressionProblem(Exception):
     """A condition breaks a rule of the language at offset ``at``; the message shows the value and the remedy."""
 
     def __init__(self, at: int, message: str) -> None:
