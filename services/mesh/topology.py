@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.mesh.picture import draw
 from services.mesh.topics import (
     DEAD_LETTERS,
     DECISIONS,
@@ -55,7 +56,7 @@ INGESTION = Stage(
     service="ingestion",
     consumes=EVENTS_RAW,
     produces=(EVENTS, DEAD_LETTERS, EVENTS_RAW),
-    state="event-time clock and seen identities, a partition",
+    state="an event-time clock and seen identities for each partition",
     marked=False,
 )
 FEATURES_CUSTOMER = Stage(
@@ -63,14 +64,14 @@ FEATURES_CUSTOMER = Stage(
     service="features",
     consumes=EVENTS,
     produces=(UPDATES_TERMINAL, DEAD_LETTERS),
-    state="exact windows, a customer",
+    state="exact windows for each customer",
 )
 FEATURES_TERMINAL = Stage(
     name="features-terminal",
     service="features",
     consumes=UPDATES_TERMINAL,
     produces=(FEATURES, DEAD_LETTERS),
-    state="exact windows and labels, a terminal",
+    state="exact windows and labels for each terminal",
 )
 SCORING = Stage(
     name="scoring",
@@ -95,9 +96,10 @@ SIMULATOR = Participant(
 RETRAINING = Participant(
     name="retraining", service="retraining", consumes=(DECISIONS, OUTCOMES_RAW), produces=(MODELS,)
 )
+DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
 LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS))
 
-PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, RETRAINING, LOOKUP)
+PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, RETRAINING, DEPLOY, LOOKUP)
 
 
 def stage_named(name: str) -> Stage:
@@ -106,22 +108,8 @@ def stage_named(name: str) -> Stage:
 
 
 def picture() -> str:
-    """The mesh as text: one line a stage, the topics it joins, and who else reads and writes them."""
-    width = max(len(stage.consumes.name) for stage in STAGES)
-    lines = []
-    for stage in STAGES:
-        onward = [topic.name for topic in stage.produces if topic is not DEAD_LETTERS and topic is not stage.consumes]
-        box = f"[{stage.name}]"
-        whole = f"   (reads all of {', '.join(topic.name for topic in stage.reads_whole)})" if stage.reads_whole else ""
-        state = f"   (keeps {stage.state})" if stage.state else ""
-        lines.append(f"{stage.consumes.name:<{width}} ─▶ {box:<20} ─▶ {', '.join(onward):<20}{state}{whole}".rstrip())
-    lines.append("")
-    lines.append(f"any stage ─▶ {DEAD_LETTERS.name}   (refused records, with their cause)")
-    for who in PARTICIPANTS:
-        reads = ", ".join(topic.name for topic in who.consumes) or "nothing"
-        writes = ", ".join(topic.name for topic in who.produces) or "no topic"
-        lines.append(f"{reads} ─▶ ({who.name}) ─▶ {writes}")
-    return "\n".join(lines) + "\n"
+    """The mesh as a drawing: the flow from the outside to the decision, and who else reads and writes."""
+    return draw(STAGES, PARTICIPANTS)
 
 
 if __name__ == "__main__":
