@@ -47,16 +47,11 @@ def draw(stages: Sequence[Stage], participants: Sequence[Participant]) -> str:
 
 def _arrival(stage: Stage, before: Stage | None, producers: Sequence[str], rail: str) -> list[str]:
     """The arrow into ``stage``, with its topic; who feeds it besides the stage drawn above."""
-    above = before is not None and stage.consumes in before.produces
     known = {f"({stage.name})", f"({before.name})" if before else ""}
-    others = [name for name in producers if name not in known]
-    lines = []
-    if above and others:
-        others_text = f", also from {' '.join(others)}"
-    else:
-        others_text = ""
-        lines = [] if above else [_beside(rail, _centred(" ".join(others) or "(outside)"))]
-    return lines + _arrow(stage.consumes, others_text, rail)
+    others = " ".join(name for name in producers if name not in known)
+    if before is not None and stage.consumes in before.produces:
+        return _arrow(stage.consumes, f", also from {others}" if others else "", rail)
+    return [_beside(rail, _centred(others or "(outside)")), *_arrow(stage.consumes, "", rail)]
 
 
 def _arrow(topic: Topic, more: str, rail: str) -> list[str]:
@@ -118,7 +113,8 @@ def _readers(topic: Topic, stages: Sequence[Stage], participants: Sequence[Parti
 
 
 def _producers(topic: Topic, stages: Sequence[Stage], participants: Sequence[Participant]) -> list[str]:
-    return [f"({who.name})" for who in (*stages, *participants) if topic in who.produces]
+    writing = [stage.name for stage in stages if topic in stage.produces]
+    return [f"({name})" for name in (*writing, *(who.name for who in participants if topic in who.produces))]
 
 
 def _consumers(topic: Topic, stages: Sequence[Stage], participants: Sequence[Participant]) -> list[str]:
