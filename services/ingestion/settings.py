@@ -1,0 +1,54 @@
+"""What ingestion is told from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from services.ingestion.event_clock import ClockRules
+from services.ingestion.seen import BUCKETS, OPEN_BYTES_MAX
+from services.mesh.settings import Environment
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT, DATA_RETENTION_MS
+
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestionSettings:
+    """Read once at start."""
+
+    rules: ClockRules
+    redis: str
+    partitions: int  # of the data topics; decides which partition owns a customer, so it must be the truth
+    seen_memory_bytes: int  # what the printed capacity is worked out from
+
+    @classmethod
+    def read(cls, environment: Environment) -> IngestionSettings:
+        """From the environment; mistakes are collected by ``environment``."""
+        defaults = ClockRules()
+        partitions = environment.integer("WEIR_PARTITIONS", DATA_PARTITIONS_DEFAULT, minimum=1, maximum=200)
+        rules = ClockRules(
+            # More lateness costs memory for every event; the log cannot give back what it no longer keeps.
+            lateness_ms=environment.duration_ms(
+                "WEIR_LATENESS", defaults.lateness_ms, minimum=BUCKETS, maximum=min(7 * _DAY_MS, DATA_RETENTION_MS)
+            ),
+            ahead_ms=environment.duration_ms("WEIR_CLOCK_AHEAD_MAX", defaults.ahead_ms, minimum=0, maximum=_DAY_MS),
+            jump_ms=environment.duration_ms(
+                "WEIR_CLOCK_JUMP_MAX", defaults.jump_ms, minimum=60_000, maximum=366 * _DAY_MS
+            ),
+        )
+        if rules.jump_ms < rules.lateness_ms:
+            environment.refuse(
+                f"WEIR_CLOCK_JUMP_MAX is {rules.jump_ms} ms and WEIR_LATENESS {rules.lateness_ms} ms: one allowed jump "
+                "would not even make an event late; let the jump be at least the lateness"
+            )
+        return cls(
+            rules=rules,
+            redis=environment.text("WEIR_REDIS", "redis://127.0.0.1:6379/0"),
+            partitions=partitions,
+            # 512 MiB carry 3,000 events/s at the default lateness, a whole machine's share.
+            seen_memory_bytes=environment.size_bytes(
+                "WEIR_SEEN_MEMORY", 512 << 20, minimum=partitions * OPEN_BYTES_MAX + (1 << 20), maximum=1 << 40
+            ),
+        )
