@@ -77,6 +77,7 @@ async def _send_all(settings: Settings, source: Source, state: StateFile, produc
     start = state.load(source.name) or Checkpoint(offsets=await ends_of(settings.kafka, partitions))
     state.save(source.name, start)
     ledger = Ledger(start)
+    lags = Lags(settings.kafka, data_partitions, [(stage.name, stage.consumes.name) for stage in STAGES])
     sender = Sender(
         Feed(source, start.position, start.released_until_ms),
         TopicWriter(producer, EVENTS_RAW.name, data_partitions),
@@ -85,7 +86,7 @@ async def _send_all(settings: Settings, source: Source, state: StateFile, produc
         ledger,
         settings.speed,
         already_sent=await find_sent(settings.kafka, start.offsets),
-        idle=Lags(settings.kafka, data_partitions, [(stage.name, stage.consumes.name) for stage in STAGES]).all_zero,
+        idle=lags.all_zero,
         history_until_ms=source.history_until_ms,
         never_ahead_of_clock=settings.input is None,
     )
@@ -104,6 +105,7 @@ async def _send_all(settings: Settings, source: Source, state: StateFile, produc
             task.cancel()
             with suppress(asyncio.CancelledError, WeirError):
                 await task
+        await lags.close()
         state.save(source.name, ledger.checkpoint)
     _say(sender, ledger, source, start, done=True)
 

@@ -10,11 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.mesh.topics import RAW_BYTES_MAX
 from services.simulator.outcomes import OutcomeRun
 
 Ints = NDArray[np.int64]
 
 CHUNK_RECORDS_MAX = 8_192  # about 2 MB of records; larger only makes the first one later
+RECORD_BYTES_MAX = RAW_BYTES_MAX - 8_192  # what a topic takes, less a generous key and the batch's own header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

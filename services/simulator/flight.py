@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 
 WINDOW_MS_DEFAULT = 6 * 3_600_000
+_NEVER_MS = 2**62
 
 
 class Batch:
@@ -63,19 +64,18 @@ class Flight:
             while waiting and waiting[0].first_offset is not None:
                 self._pop(partition)
 
-    def limit_ms(self) -> float:
-        """Newest clock that may be sent now; infinite when nothing is undecided."""
-        oldest = min((self._oldest_ms(partition) for partition in range(len(self._waiting))), default=float("inf"))
-        return oldest + self._window_ms
+    def limit_ms(self, next_clock_ms: int) -> int:
+        """Newest clock that may be sent now, ``next_clock_ms`` being that of the first record that waits."""
+        return min(next_clock_ms, *map(self._oldest_ms, range(len(self._waiting)))) + self._window_ms
 
     def in_flight(self) -> int:
         """How many records are sent and not settled, whole batches counted until their last record is."""
         return self._sent - self._gone
 
-    def _oldest_ms(self, partition: int) -> float:
+    def _oldest_ms(self, partition: int) -> int:
         waiting = self._waiting[partition]
         if not waiting:
-            return float("inf")
+            return _NEVER_MS
         head = waiting[0]
         if head.first_offset is None:
             return head.clock_ms[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from services.mesh.errors import Fatal
-from services.simulator.chunk import CHUNK_RECORDS_MAX, Chunk, file_name, running_clock
+from services.simulator.chunk import CHUNK_RECORDS_MAX, RECORD_BYTES_MAX, Chunk, file_name, running_clock
 from services.simulator.columns import ALLOWED, TEXT, TRUTH, WHOLE, OrderCheck, check_columns, kind_of
 from services.simulator.lines import CsvLines, JsonLines, Line
 from services.simulator.outcomes import OutcomeRun, known_run
@@ -56,6 +56,10 @@ class LinesSource:
         with self._file.open("rb") as stream:
             for number, raw in enumerate(stream, 1):
                 line = raw.rstrip(b"\r\n")
+                if len(line) > RECORD_BYTES_MAX:
+                    raise Fatal(
+                        f"{self._file}:{number}: {len(line):,} bytes, over {RECORD_BYTES_MAX:,}; remove the line"
+                    )
                 if number > self._lines.skip and line.strip():
                     yield number, line
 

@@ -16,8 +16,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from services.mesh.errors import Fatal
 from services.mesh.partitioner import Partitioner
+from services.mesh.topics import RAW_BYTES_MAX
 
-BATCH_BYTES_MAX = 900_000  # below the broker's 1 MiB for a batch, its header included
+BATCH_BYTES_MAX = RAW_BYTES_MAX - 1_024  # the topic's limit is for the batch, its header included
 REQUEST_TIMEOUT_MS = 30_000
 
 Acknowledged = Callable[[int], None]
@@ -86,6 +87,11 @@ class TopicWriter:
                 if batch.append(key=keys[row], value=values[row], timestamp=timestamp_ms) is None:
                     break
                 end += 1
+            if end == start:
+                size = len(values[rows[start]])
+                raise Fatal(
+                    f"{self.topic}: a record of {size:,} bytes (key {keys[rows[start]]!r}) fits no batch; shorten it"
+                )
             acknowledged = handed_over(rows[start:end])
             try:
                 future = await self._producer.send_batch(batch, self.topic, partition=partition)

@@ -18,6 +18,7 @@ from services.simulator.speed import Pacer, Speed, Unpaced
 TICK_S = 0.02  # shorter makes smaller batches, which the broker pays for
 SLICE_RECORDS_MAX = 2_000  # some 250 a partition
 QUIET_S = 1.0  # without a decision for this long we ask whether any can still come
+STILL_QUIET_S = 0.1  # the same, when none has come since we last asked: input that is rejected from end to end
 STUCK_S_MAX = 180.0  # a producer that gets no acknowledgement for so long has lost its broker
 _TOO_FAR_AHEAD_MS = 1_000  # behind the wall clock, so that no event is ahead of it
 
@@ -60,7 +61,7 @@ class Sender:
         self._history_until_ms = history_until_ms
         self._never_ahead_of_clock = never_ahead_of_clock
         self._moved = asyncio.Event()
-        self._moved_s = time.monotonic()
+        self._quiet_s = QUIET_S
         self._acknowledged_s = time.monotonic()
         self._pacer: Pacer | None = None
         self._paced = 0
@@ -74,7 +75,6 @@ class Sender:
     def decided(self, partition: int, offset: int) -> None:
         """The mesh has decided on the record at ``offset`` of ``partition``."""
         self._flight.decided(partition, offset)
-        self._moved_s = time.monotonic()
         self._moved.set()
 
     @property
@@ -103,7 +103,8 @@ class Sender:
     def _take(self, clock_ms: int) -> Slice | None:
         """The next records that pace and window allow now."""
         counts, now_s = self.counts, time.monotonic()
-        limit_ms, records = self._flight.limit_ms(), SLICE_RECORDS_MAX
+        limit_ms: float = self._flight.limit_ms(clock_ms)
+        records = SLICE_RECORDS_MAX
         counts.waiting = "window" if clock_ms > limit_ms else ""
         history = self._history_until_ms is not None and clock_ms < self._history_until_ms
         counts.phase = "history" if history else "live"
@@ -175,11 +176,13 @@ class Sender:
             return
         self._moved.clear()
         try:
-            await asyncio.wait_for(self._moved.wait(), QUIET_S)
+            await asyncio.wait_for(self._moved.wait(), self._quiet_s)
+            self._quiet_s = QUIET_S
             await asyncio.sleep(TICK_S)
         except TimeoutError:
-            if time.monotonic() - self._moved_s >= QUIET_S and await self._idle():
+            if await self._idle():
                 self._flight.clear()
+                self._quiet_s = STILL_QUIET_S
 
     def _check_delivery(self) -> None:
         for writer in (self._events, self._outcomes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -19,7 +20,7 @@ from services.mesh.topics import DECISIONS
 from services.simulator.reading import reader
 
 _LOOKED_AT = 8  # records at the end of a batch
-_PROBE_MS = 500
+_PROBE_MS = 300
 
 Origin = Callable[[Any], tuple[int, int]]
 """From a record of ``decisions.v1`` to its origin: partition and offset in ``events.raw.v1``."""
@@ -51,33 +52,45 @@ async def follow_decisions(
 
 
 class Lags:
-    """Whether every stage has read all there is for it."""
+    """Whether every stage has read all there is for it; opened when first asked."""
 
     def __init__(self, kafka: str, partitions: int, stages: Sequence[tuple[str, str]]) -> None:
         """``stages`` are pairs of consumer group and the topic that it reads, each of so many ``partitions``."""
         self._kafka, self._partitions, self._stages = kafka, partitions, stages
+        self._open = AsyncExitStack()
+        self._clients: tuple[Any, Any] | None = None
 
     async def all_zero(self) -> bool:
         """True when no stage has a committed record left to read; False too when that cannot be told now."""
         try:
-            return await self._all_zero()
+            admin, consumer = await self._connected()
+            unread: dict[TopicPartition, int] = {}
+            for group, topic in self._stages:
+                unread |= await self._unread(admin, consumer, group, topic)
+            return not unread or await _only_markers(consumer, unread)
         except KafkaError:
-            return False  # a broker that restarts; the caller asks again
+            await self.close()  # a broker that restarts; the caller asks again
+            return False
 
-    async def _all_zero(self) -> bool:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
-        await admin.start()
-        try:
-            async with reader(self._kafka, "read_committed") as consumer:
-                unread: dict[TopicPartition, int] = {}
-                for group, topic in self._stages:
-                    ends = await consumer.end_offsets(_all(topic, self._partitions))
-                    committed = await admin.list_consumer_group_offsets(group, partitions=list(ends))
-                    offsets = {where: max(0, committed[where].offset) if where in committed else 0 for where in ends}
-                    unread |= {where: offsets[where] for where, end in ends.items() if offsets[where] < end}
-                return not unread or await _only_markers(consumer, unread)
-        finally:
-            await admin.close()
+    async def close(self) -> None:
+        """Disconnect."""
+        self._clients = None
+        await self._open.aclose()
+
+    async def _connected(self) -> tuple[Any, Any]:
+        if self._clients is None:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka, client_id="simulator")
+            await admin.start()
+            self._open.push_async_callback(admin.close)
+            self._clients = admin, await self._open.enter_async_context(reader(self._kafka, "read_committed"))
+        return self._clients
+
+    async def _unread(self, admin: Any, consumer: Any, group: str, topic: str) -> dict[TopicPartition, int]:
+        """Offset at which the group goes on, of each partition that does not end there."""
+        ends = await consumer.end_offsets(_all(topic, self._partitions))
+        committed = await admin.list_consumer_group_offsets(group, partitions=list(ends))
+        offsets = {where: max(0, committed[where].offset) if where in committed else 0 for where in ends}
+        return {where: offsets[where] for where, end in ends.items() if offsets[where] < end}
 
 
 async def _only_markers(consumer: Any, unread: dict[TopicPartition, int]) -> bool:

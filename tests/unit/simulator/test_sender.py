@@ -1,0 +1,198 @@
+"""The sending loop against a log in memory: pace, window, truth, stop, failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+
+from services.mesh.errors import Fatal
+from services.mesh.partitioner import Partitioner
+from services.simulator.delays import Delays
+from services.simulator.feed import Feed
+from services.simulator.flight import Flight
+from services.simulator.ledger import Checkpoint, Ledger
+from services.simulator.producing import TopicWriter
+from services.simulator.recovery import AlreadySent, fingerprint
+from services.simulator.rhythm import DAY_MS, HOUR_MS
+from services.simulator.sender import Sender
+from services.simulator.speed import PerSecond, Speed, Unpaced
+from services.simulator.world import World, WorldSettings
+from services.simulator.world_source import WorldSource
+
+PARTITIONS = 4
+UNPACED = Unpaced()
+
+
+class Acknowledgement(NamedTuple):
+    offset: int
+
+
+class MemoryLog:
+    """A producer whose batches land in lists, acknowledged at once."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.records: dict[str, list[list[tuple[bytes, bytes]]]] = {}
+        self.failure = failure
+        self.on_append: Callable[[int, int], None] = lambda partition, last_offset: None
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(1_000_000, 0)
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Acknowledgement]:
+        log = self.records.setdefault(topic, [[] for _ in range(PARTITIONS)])[partition]
+        future: asyncio.Future[Acknowledgement] = asyncio.get_running_loop().create_future()
+        if self.failure is not None:
+            future.set_exception(self.failure)
+            return future
+        first = len(log)
+        records = MemoryRecords(bytes(batch._build()))
+        while (part := records.next_batch()) is not None:
+            log += [(record.key, record.value) for record in part]
+        future.set_result(Acknowledgement(first))
+        if topic == "events":
+            self.on_append(partition, len(log) - 1)
+        return future
+
+    def sent(self, topic: str) -> list[dict[str, Any]]:
+        return [orjson.loads(value) for log in self.records.get(topic, []) for _, value in log]
+
+
+class Bench(NamedTuple):
+    sender: Sender
+    log: MemoryLog
+    ledger: Ledger
+
+
+def bench(
+    *,
+    days: int = 2,
+    speed: Speed = UNPACED,
+    window_ms: int = 6 * HOUR_MS,
+    deciding: bool = True,
+    idle: bool = False,
+    log: MemoryLog | None = None,
+    already_sent: AlreadySent | None = None,
+    history_days: int = 0,
+) -> Bench:
+    world = World(WorldSettings(customers=400, terminals=200, fraud_share=0.05))
+    source = WorldSource(world, Delays(label_delay_ms=DAY_MS // 4), days=days, history_days=history_days)
+    log = log or MemoryLog()
+    ledger = Ledger(Checkpoint())
+    sender = Sender(
+        Feed(source), TopicWriter(log, "events", PARTITIONS), TopicWriter(log, "outcomes", PARTITIONS),  # type: ignore[arg-type]
+        Flight(PARTITIONS, window_ms), ledger, speed,
+        already_sent=already_sent or AlreadySent({}), idle=_answer(idle), history_until_ms=source.history_until_ms,
+    )  # fmt: skip
+    if deciding:  # a mesh that decides on the next turn of the loop
+        log.on_append = lambda partition, offset: asyncio.get_running_loop().call_soon(
+            sender.decided, partition, offset
+        )  # type: ignore[assignment,return-value]
+    return Bench(sender, log, ledger)
+
+
+def _answer(idle: bool) -> Callable[[], Awaitable[bool]]:
+    async def answer() -> bool:
+        return idle
+
+    return answer
+
+
+async def run_for(sender: Sender, seconds: float | None = None) -> None:
+    if seconds is not None:
+        asyncio.get_running_loop().call_later(seconds, sender.stop)
+    await sender.run()
+    assert await sender.settle(1.0)
+
+
+def test_every_event_is_sent_once_to_its_customers_partition() -> None:
+    sender, log, ledger = bench()
+    asyncio.run(run_for(sender))
+    world = World(WorldSettings(customers=400, terminals=200, fraud_share=0.05))
+    expected = sum(len(world.day(day)[0]) for day in range(2))
+    assert len({event["event_id"] for event in log.sent("events")}) == len(log.sent("events")) == expected
+    partitioner = Partitioner(PARTITIONS)
+    for topic in ("events", "outcomes"):
+        for partition, records in enumerate(log.records[topic]):
+            for key, value in records:
+                assert partitioner.partition_of(key) == partition
+                assert orjson.loads(value)["customer_id"] == key.decode()
+    assert ledger.checkpoint.sent == sender.counts.sent == sender.counts.acknowledged == expected
+
+
+def test_outcomes_are_exactly_those_that_event_time_has_reached() -> None:
+    sender, log, _ = bench()
+    asyncio.run(run_for(sender))
+    now_ms = max(event["event_time_ms"] for event in log.sent("events"))
+    observed = [outcome["observed_time_ms"] for outcome in log.sent("outcomes")]
+    assert observed
+    assert max(observed) <= now_ms
+    genuine_and_ripe = {e["event_id"] for e in log.sent("events") if e["event_time_ms"] <= now_ms - 6 * DAY_MS // 4}
+    assert genuine_and_ripe <= {outcome["event_id"] for outcome in log.sent("outcomes")}
+
+
+def test_a_mesh_that_decides_nothing_gets_one_window_and_no_more() -> None:
+    sender, log, _ = bench(deciding=False)
+    asyncio.run(run_for(sender, 0.5))
+    times = [event["event_time_ms"] for event in log.sent("events")]
+    assert 5 * HOUR_MS < max(times) - min(times) <= 6 * HOUR_MS
+    assert sender.counts.waiting == "window"
+
+
+def test_when_all_stages_are_idle_the_window_moves_on() -> None:
+    sender, log, _ = bench(deciding=False, idle=True)
+    asyncio.run(run_for(sender, 1.6))
+    times = [event["event_time_ms"] for event in log.sent("events")]
+    assert max(times) - min(times) > 12 * HOUR_MS
+
+
+def test_events_a_second_are_kept() -> None:
+    sender, _, _ = bench(speed=PerSecond(400.0), days=30)
+    asyncio.run(run_for(sender, 1.0))
+    assert sender.counts.sent == pytest.approx(400, rel=0.15)
+
+
+def test_history_is_not_paced() -> None:
+    sender, log, _ = bench(speed=PerSecond(10.0), days=30, history_days=1)
+    asyncio.run(run_for(sender, 0.8))
+    end_ms = WorldSettings().first_day_ms + DAY_MS
+    live = sum(event["event_time_ms"] >= end_ms for event in log.sent("events"))
+    assert sender.counts.sent - live > 500
+    assert 1 <= live <= 12
+    assert sender.counts.phase == "live"
+
+
+def test_what_the_log_holds_from_before_a_crash_is_not_sent_again() -> None:
+    whole, whole_log, _ = bench()
+    asyncio.run(run_for(whole))
+    half = {
+        (topic, partition): Counter(fingerprint(value) for _, value in records[: len(records) // 2])
+        for topic, logs in whole_log.records.items()
+        for partition, records in enumerate(logs)
+    }
+    again, log, _ = bench(already_sent=AlreadySent(half))
+    asyncio.run(run_for(again))
+    for topic, logs in whole_log.records.items():
+        for partition, records in enumerate(logs):
+            assert log.records[topic][partition] == records[len(records) // 2 :]
+    assert again.counts.repeats_avoided == sum(counter.total() for counter in half.values())
+
+
+def test_an_undeliverable_record_ends_the_run_with_its_cause() -> None:
+    sender, _, ledger = bench(log=MemoryLog(failure=RuntimeError("disk full")))
+    with pytest.raises(Fatal, match=r"events: not delivered.*disk full"):
+        asyncio.run(run_for(sender))
+    assert ledger.checkpoint.sent == 0
+
+
+def test_a_stopped_sender_leaves_nothing_half_sent() -> None:
+    sender, log, ledger = bench(speed=PerSecond(300.0), days=30)
+    asyncio.run(run_for(sender, 0.3))
+    assert ledger.idle
+    assert ledger.checkpoint.sent == len(log.sent("events")) == sender.counts.acknowledged
