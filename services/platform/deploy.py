@@ -75,7 +75,7 @@ def register_schemas(
         elif ids[file] != pins[file]:
             raise Fatal(
                 f"schemas/{file} has id {ids[file]} in this registry, schemas/ids.json pins {pins[file]}: use a "
-                "registry of its own, or pin this one's ids (weir schemas register --pin) and deploy services built with them"
+                "registry of its own, or pin this one's ids (weir schemas register --pin) and deploy services with them"
             )
     return ids
 

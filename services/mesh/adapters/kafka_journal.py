@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from services.mesh.adapters.kafka_log import reader_settings
+from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.errors import Transient
 from services.mesh.ports import InRecord
 

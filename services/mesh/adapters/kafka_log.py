@@ -18,7 +18,6 @@ from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import (
-    OFFSET_INVALID,
     Consumer,
     KafkaError,
     KafkaException,
@@ -27,6 +26,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.errors import Fatal, Fenced, Transient
 from services.mesh.ports import Assignment, CommittedOffset, InRecord, OutRecord
 
@@ -44,7 +44,6 @@ _FENCED_CODES = frozenset(
         KafkaError.PRODUCER_FENCED,
     }
 )
-_READ_WAIT_S = 0.5
 
 
 class KafkaLog:
@@ -55,6 +54,7 @@ class KafkaLog:
         self._group = group
         self._topic = topic
         self._slot = slot
+        self._reader = KafkaReader(bootstrap, topic, f"{group}.{slot}.read")
         self._consumer: Any = None
         self._producer: Any = None
         self._group_metadata: Any = None
@@ -128,32 +128,11 @@ class KafkaLog:
 
     def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
         """See the port."""
-        reader = Consumer(reader_settings(self._bootstrap, f"{self._group}.read"))
-        try:
-            reader.assign([TopicPartition(self._topic, partition, start)])
-            while True:
-                messages = reader.consume(1_000, _READ_WAIT_S)
-                if not messages and self._passed(reader, partition, end):
-                    return
-                ended = any(_is_end(message) for message in messages)
-                records = [r for r in map(self._record, messages) if r is not None]
-                wanted = [r for r in records if r.offset < end]
-                if wanted:
-                    yield wanted
-                if len(wanted) < len(records) or ended or (records and records[-1].offset + 1 >= end):
-                    return
-        except KafkaException as error:
-            raise _translate(error, f"replaying {self._topic}[{partition}]") from error
-        finally:
-            reader.close()
+        return self._reader.read(partition, start, end)
 
     def pause(self, partitions: Sequence[int]) -> None:
         """See the port."""
         self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
-
-    def _passed(self, reader: Any, partition: int, end: int) -> bool:
-        position = reader.position([TopicPartition(self._topic, partition)])[0].offset
-        return bool(position != OFFSET_INVALID and position >= end)
 
     def _produce(self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Any) -> None:
         while True:
@@ -234,26 +213,6 @@ class KafkaLog:
             "retry.backoff.ms": 20,
             "error_cb": self._note_error,
         }
-
-
-def reader_settings(bootstrap: str, name: str) -> dict[str, Any]:
-    """Settings of a consumer that reads committed records outside any group and stops at the end."""
-    return {
-        "bootstrap.servers": bootstrap,
-        "client.id": name,
-        "group.id": name,
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-        "fetch.wait.max.ms": 100,
-        "queued.min.messages": 20_000,
-    }
-
-
-def _is_end(message: Message) -> bool:
-    error = message.error()
-    return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
 def _translate(error: KafkaException, doing: str) -> Transient | Fatal:

@@ -1,4 +1,4 @@
-"""Committed records of any topic, by offset, outside any group: for rebuilding state from what was produced."""
+"""Reading committed records of one topic outside any group: replays, rebuilds, scans of a stretch."""
 
 from __future__ import annotations
 
@@ -6,50 +6,117 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from services.mesh.adapters.kafka_log import CALL_WAIT_S, TRANSACTION_TIMEOUT_MS, KafkaLog
 from services.mesh.errors import Transient
 from services.mesh.ports import InRecord
 
-# Whatever a dead process left open is aborted by the broker after the transaction time-out, checked every 10 s.
-_OPEN_WAIT_S = TRANSACTION_TIMEOUT_MS / 1000 + 12.0
-_LOOK_AGAIN_S = 0.05
+_BATCH_RECORDS_MAX = 1_000
+# ``consume`` waits this long for a full batch, so the end of a stretch costs it once.
+_CONSUME_WAIT_S = 0.02
+_CALL_WAIT_S = 10.0
+# Longer than any transaction of ours may stay open (10 s) and the broker's scan for dead ones.
+_SETTLE_WAIT_S = 30.0
+_SETTLE_POLL_S = 0.05
 
 
 class KafkaReader:
-    """Reads ``topic``; opens a client a call, since it is needed at assignments only."""
+    """Stretches of ``topic``."""
 
     def __init__(self, bootstrap: str, topic: str, name: str) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
         self._name = name
-        self._log = KafkaLog(bootstrap, name, topic, "reader")
-
-    def ends(self, partition: int) -> tuple[int, int]:
-        """First offset kept and the one after the last, once no transaction is open there. Raises Transient."""
-        admin = AdminClient({"bootstrap.servers": self._bootstrap, "client.id": f"{self._name}.ends"})
-        deadline_s = time.monotonic() + _OPEN_WAIT_S
-        while True:
-            committed = self._offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-            if committed == self._offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED):
-                return self._offset(admin, partition, OffsetSpec.earliest(), IsolationLevel.READ_COMMITTED), committed
-            if time.monotonic() > deadline_s:
-                raise Transient(
-                    f"{self._topic}[{partition}]: a transaction stays open at {committed} for {_OPEN_WAIT_S:.0f} s; "
-                    "see kafka-transactions.sh find-hanging"
-                )
-            time.sleep(_LOOK_AGAIN_S)
 
     def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
-        """Records with ``start <= offset < end``. Raises Transient."""
-        return self._log.read(partition, start, end)
+        """Committed records with ``start <= offset < end``, in order, in batches; ends at the log's end too.
 
-    def _offset(self, admin: AdminClient, partition: int, spec: Any, isolation: IsolationLevel) -> int:
-        place = TopicPartition(self._topic, partition)
+        Raises Transient.
+        """
+        if start >= end:
+            return
+        consumer = Consumer(reader_settings(self._bootstrap, self._name))
         try:
-            answers = admin.list_offsets({place: spec}, isolation_level=isolation, request_timeout=CALL_WAIT_S)
-            return int(answers[place].result().offset)
+            consumer.assign([TopicPartition(self._topic, partition, start)])
+            ended = False
+            while not ended:
+                messages = consumer.consume(_BATCH_RECORDS_MAX, _CONSUME_WAIT_S)
+                records = [record for message in messages if (record := self._record(message)) is not None]
+                wanted = [record for record in records if record.offset < end]
+                ended = (
+                    len(wanted) < len(records)
+                    or any(_is_end(message) for message in messages)
+                    or self._passed(consumer, partition, end)
+                )
+                if wanted:
+                    yield wanted
         except KafkaException as error:
-            raise Transient(f"asking for the ends of {self._topic}[{partition}]: {error}") from error
+            raise Transient(f"reading {self._topic}[{partition}]: {error}") from error
+        finally:
+            consumer.close()
+
+    def ends(self, partition: int) -> tuple[int, int]:
+        """First offset that is kept, and the one after the last, once no transaction is open there. Raises Transient."""
+        admin = AdminClient({"bootstrap.servers": self._bootstrap})
+        deadline_s = time.monotonic() + _SETTLE_WAIT_S
+        try:
+            while True:
+                stable = self._offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+                high = self._offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+                if stable == high:
+                    first = self._offset(admin, partition, OffsetSpec.earliest(), IsolationLevel.READ_COMMITTED)
+                    return first, high
+                if time.monotonic() > deadline_s:
+                    raise Transient(
+                        f"{self._topic}[{partition}]: a transaction has been open for {_SETTLE_WAIT_S:.0f} s at offset "
+                        f"{stable}; find it with kafka-transactions.sh find-hanging"
+                    )
+                time.sleep(_SETTLE_POLL_S)
+        except (KafkaException, TimeoutError) as error:
+            raise Transient(f"ends of {self._topic}[{partition}]: {error}") from error
+
+    def _offset(self, admin: Any, partition: int, spec: OffsetSpec, isolation: IsolationLevel) -> int:
+        where = TopicPartition(self._topic, partition)
+        found = admin.list_offsets({where: spec}, isolation_level=isolation)[where]
+        return int(found.result(_CALL_WAIT_S).offset)
+
+    def _passed(self, consumer: Any, partition: int, end: int) -> bool:
+        position = consumer.position([TopicPartition(self._topic, partition)])[0].offset
+        return bool(position != OFFSET_INVALID and position >= end)
+
+    def _record(self, message: Any) -> InRecord | None:
+        error = message.error()
+        if error is None:
+            return InRecord(
+                self._topic,
+                message.partition(),
+                message.offset(),
+                message.timestamp()[1],
+                message.key(),
+                message.value(),
+                message.headers() or (),
+            )
+        if error.code() == KafkaError._PARTITION_EOF or error.retriable() or error.code() == KafkaError._TRANSPORT:
+            return None
+        raise Transient(f"reading {self._topic}[{message.partition()}]: {error.str()}")
+
+
+def reader_settings(bootstrap: str, name: str) -> dict[str, Any]:
+    """Settings of a consumer that reads committed records outside any group and notices the end."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": name,
+        "group.id": name,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 100,
+        "queued.min.messages": 20_000,
+    }
+
+
+def _is_end(message: Any) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF

@@ -1,0 +1,150 @@
+"""An independent look at the whole log: what came in, what was accepted, and whether each has exactly one decision.
+
+It trusts no counter: it reads every topic read_committed and compares identities.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from services.mesh.adapters.kafka_reader import reader_settings
+from services.mesh.codec import HEADER_BYTES
+from services.mesh.errors import Transient
+from services.mesh.headers import WEIR, find
+from services.mesh.topics import (
+    DEAD_LETTERS,
+    DECISIONS,
+    EVENTS,
+    EVENTS_RAW,
+    FEATURES,
+    OUTCOMES_RAW,
+    SCORES,
+    UPDATES_TERMINAL,
+    Topic,
+)
+
+_BATCH_RECORDS_MAX = 10_000
+# Between two stages: an accepted event whose record is here, and has no decision, is on its way, not missing.
+_ON_THE_WAY = (EVENTS, UPDATES_TERMINAL, FEATURES, SCORES)
+
+
+@dataclass(slots=True, kw_only=True)
+class Ledger:
+    """What the log holds."""
+
+    events_in: int = 0
+    rekeyed: int = 0
+    outcomes_in: int = 0
+    accepted: int = 0
+    decisions: int = 0
+    missing: int = 0
+    duplicates: int = 0  # decisions beyond the first of an event
+    strangers: int = 0  # decisions of events that were never accepted
+    dead_letters: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+    undecided: int = 0
+
+
+def scan(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s: float | None = None) -> Ledger:
+    """Read the log and settle the account.
+
+    ``unfinished``: for each topic between two stages, by partition, the offset that its stage has committed; records at
+    or behind it are on their way. Raises Transient when ``deadline_s`` (monotonic) passes first.
+    """
+    ledger = Ledger()
+    accepted: Counter[bytes] = Counter()
+    for message in _records(bootstrap, EVENTS, deadline_s):
+        accepted[_identity(message.value())] += 1
+    ledger.accepted = len(accepted)
+    decided: Counter[bytes] = Counter(_identity(m.value()) for m in _records(bootstrap, DECISIONS, deadline_s))
+    ledger.decisions = sum(decided.values())
+    ledger.duplicates = ledger.decisions - len(decided)
+    ledger.strangers = len(decided.keys() - accepted.keys())
+    open_ones = accepted.keys() - decided.keys()
+    refused = _count_dead_letters(bootstrap, ledger, deadline_s)
+    if open_ones:
+        on_the_way = _on_the_way(bootstrap, unfinished, deadline_s)
+        ledger.undecided = len(open_ones & on_the_way)
+        ledger.missing = len(open_ones - on_the_way - refused)
+    for message in _records(bootstrap, EVENTS_RAW, deadline_s):
+        if find(message.headers() or (), WEIR) is None:
+            ledger.events_in += 1
+        else:
+            ledger.rekeyed += 1
+    ledger.outcomes_in = sum(1 for _ in _records(bootstrap, OUTCOMES_RAW, deadline_s))
+    return ledger
+
+
+def _count_dead_letters(bootstrap: str, ledger: Ledger, deadline_s: float | None) -> set[bytes]:
+    """Count them by code; identities of accepted events that a later stage refused."""
+    refused = set()
+    for message in _records(bootstrap, DEAD_LETTERS, deadline_s):
+        headers = message.headers() or ()
+        ledger.dead_letters += 1
+        ledger.rejects[(find(headers, "error_code") or b"?").decode()] += 1
+        if (find(headers, "origin_topic") or b"") == EVENTS.name.encode():
+            refused.add(_identity(message.value()))
+    return refused
+
+
+def _on_the_way(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s: float | None) -> set[bytes]:
+    found = set()
+    for topic in _ON_THE_WAY:
+        starts = unfinished.get(topic.name, {})
+        if not starts:
+            continue
+        skip = 1 if topic is UPDATES_TERMINAL else 0  # the union's branch
+        for message in _records(bootstrap, topic, deadline_s, starts):
+            found.add(_identity(message.value(), skip))
+    return found
+
+
+def _identity(value: bytes, skip: int = 0) -> bytes:
+    """event_id and customer_id as they lie at the start of every data-plane record: length, text, length, text."""
+    start = HEADER_BYTES + skip
+    end = _after_text(value, _after_text(value, start))
+    return value[start:end]
+
+
+def _after_text(value: bytes, position: int) -> int:
+    length, shift = 0, 0
+    while True:
+        byte = value[position]
+        position += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return position + (length >> 1)  # zigzag: lengths are not negative
+        shift += 7
+
+
+def _records(
+    bootstrap: str, topic: Topic, deadline_s: float | None, starts: Mapping[int, int] | None = None
+) -> Iterator[Any]:
+    """Every committed record of ``topic``, to where its end is now."""
+    consumer = Consumer(reader_settings(bootstrap, "weir.scan") | {"queued.min.messages": 100_000})
+    try:
+        partitions = consumer.list_topics(topic.name, timeout=10).topics[topic.name].partitions
+        wanted = {
+            p: OFFSET_BEGINNING if starts is None else starts[p] for p in partitions if starts is None or p in starts
+        }
+        consumer.assign([TopicPartition(topic.name, p, offset) for p, offset in wanted.items()])
+        waiting = set(wanted)
+        while waiting:
+            if deadline_s is not None and time.monotonic() > deadline_s:
+                raise Transient(f"the scan of {topic.name} did not end in time: run `weir status --verify`")
+            for message in consumer.consume(_BATCH_RECORDS_MAX, 0.2):
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    waiting.discard(message.partition())
+    except KafkaException as error:
+        raise Transient(f"reading {topic.name}: {error}") from error
+    finally:
+        consumer.close()

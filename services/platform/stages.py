@@ -1,0 +1,98 @@
+"""The mesh's own processes as children of the supervisor: every stage instance, the simulator, the trainer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL, STAGES, Stage
+from services.platform.data_dir import DataDir
+from services.platform.endpoints import Endpoints
+from services.platform.ports import HOST
+from services.platform.probes import http_answers
+from services.platform.supervisor import ChildSpec
+
+SENDERS_STOP, STAGES_STOP = 0, 1  # stop orders: first who brings events in, then who decides them; servers come later
+_VIEWS = {FEATURES_CUSTOMER.name: "customer", FEATURES_TERMINAL.name: "terminal"}
+
+
+def stage_specs(
+    data: DataDir, endpoints: Endpoints, partitions: int, instances: int, extra: Mapping[str, str]
+) -> list[ChildSpec]:
+    """Every stage ``instances`` times; each instance is a slot with a stable name."""
+    return [
+        _stage_spec(stage, slot, data, endpoints, partitions, extra) for stage in STAGES for slot in range(instances)
+    ]
+
+
+def simulator_spec(data: DataDir, endpoints: Endpoints, arguments: tuple[str, ...]) -> ChildSpec:
+    """The outside world; it ends by itself when its input is sent."""
+    state = data.path / "simulator.json"
+    argv = (sys.executable, "-m", "services.simulator", "--kafka", endpoints.kafka, "--state", str(state), *arguments)
+    return ChildSpec(name="simulator", argv=argv, stop_order=SENDERS_STOP, once=True, error_marks=("simulator:",))
+
+
+def trainer_spec(endpoints: Endpoints, signing_key: Path, label_delay: str) -> ChildSpec:
+    """Trains the first model once enough labels have matured; niced, because it must delay no decision."""
+    train = (sys.executable, "-m", "services.retraining", "--kafka", endpoints.kafka)
+    argv = ("nice", "-n", "10", *train, "--signing-key", str(signing_key), "--label-delay", label_delay, "--wait")
+    return ChildSpec(name="retraining", argv=argv, stop_order=SENDERS_STOP, once=True, stop_s_max=1.0)
+
+
+def lookup_spec(data: DataDir, endpoints: Endpoints) -> ChildSpec:
+    """Keeps the index from an event's identity to its offsets."""
+    argv = (sys.executable, "-m", "services.lookup")
+    env = {"WEIR_KAFKA": endpoints.kafka, "WEIR_LOOKUP_FILE": str(data.path / "lookup.sqlite")}
+    return ChildSpec(name="lookup", argv=argv, env=env, stop_order=STAGES_STOP, stop_s_max=2.0)
+
+
+def health_file(data: DataDir, name: str) -> Path:
+    """Where the instance called ``name`` writes the port that its health answers on."""
+    return data.path / "run" / f"{name}.json"
+
+
+def health_port(file: Path) -> int | None:
+    """The port written to ``file``; None until the process has opened one."""
+    try:
+        return int(json.loads(file.read_text())["port"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def instance_name(stage: Stage, slot: int) -> str:
+    """The supervisor's name of one slot."""
+    return f"{stage.name}-{slot}"
+
+
+def _stage_spec(
+    stage: Stage, slot: int, data: DataDir, endpoints: Endpoints, partitions: int, extra: Mapping[str, str]
+) -> ChildSpec:
+    name = instance_name(stage, slot)
+    file = health_file(data, name)
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    env = {
+        "WEIR_KAFKA": endpoints.kafka,
+        "WEIR_REDIS": endpoints.redis,
+        "WEIR_SCHEMA_REGISTRY": endpoints.schema_registry,
+        "WEIR_SLOT": str(slot),
+        "WEIR_PARTITIONS": str(partitions),
+        "WEIR_HEALTH_FILE": str(file),
+        # numpy and xgboost would each start a thread pool; every stage is one thread by design
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        **extra,
+    }
+    if stage.name in _VIEWS:
+        env["WEIR_VIEW"] = _VIEWS[stage.name]
+
+    def ready() -> bool:
+        port = health_port(file)
+        return port is not None and http_answers(HOST, port, "/health/ready")
+
+    argv = (sys.executable, "-m", f"services.{stage.service}")
+    return ChildSpec(
+        name=name, argv=argv, env=env, health=ready, stop_order=STAGES_STOP, stop_s_max=3.0, error_marks=("fatal:",)
+    )
