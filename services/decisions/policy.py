@@ -16,7 +16,7 @@ The file, in the order in which an event meets its parts (``schemas/payments/pol
     bootstrap:                        only until the first model serves; thresholds don't apply then
       rules: [...]
     fallback:                         in addition, where features can't be trusted; can only make it stricter
-      applies_to: [fallback, stale]
+      applies_to: [fallback, stale]   a status not named here is treated as ok
       thresholds: {review: 0.3, decline: 0.8}
       rules: [...]
     passthrough: {share: 0.01, when: amount < 100}

@@ -138,7 +138,9 @@ def test_amount_is_the_events_own_and_not_the_rounded_feature() -> None:
 def test_arithmetic_is_float64_and_large_times_stay_exact() -> None:
     assert hits("event_time_ms == 1522584000001", event_time_ms=1_522_584_000_001)
     assert not hits("event_time_ms == 1522584000000", event_time_ms=1_522_584_000_001)
-    assert hits("customer_count_1d + 1 != customer_count_1d", customer_count_1d=16_777_216.0)  # not in float32
+    grown = {"customer_count_1d": 16_777_216.0, "customer_count_5m": 1.0}  # their sum is no float32
+    assert hits("customer_count_1d + customer_count_5m != customer_count_1d", **grown)
+    assert hits("amount_minor * amount_minor > 1e15", amount_minor=4_000_000_000), "16e18 is no int64"
 
 
 def test_overflow_is_no_error() -> None:
