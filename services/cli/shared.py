@@ -1,0 +1,57 @@
+"""What the commands share: where the running mesh is, and how numbers and times are shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from services.platform.endpoints import Endpoints
+
+DATA_DIR_DEFAULT = "data"
+Commands = Any  # argparse's subparsers action, which it does not name in public
+
+
+def add_mesh(parser: argparse.ArgumentParser) -> None:
+    """The option that says which running mesh is meant."""
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(DATA_DIR_DEFAULT),
+        metavar="D",
+        help=f"data directory of the running mesh (default: {DATA_DIR_DEFAULT})",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def endpoints_of(given: argparse.Namespace) -> Endpoints:
+    """Where the mesh answers; Fatal when none runs on the data directory."""
+    return Endpoints.read(given.data_dir)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=_jsonable) + "\n")
+
+
+def print_line(text: str = "") -> None:
+    """One line on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def shown_time(time_ms: int) -> str:
+    """UTC, to the millisecond."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{time_ms % 1000:03d}"
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
