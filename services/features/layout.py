@@ -17,11 +17,12 @@ import sys
 from array import array
 from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from services.features.tiles import Tile, Tiles
 from services.features.words import IS_LABEL, IS_REVISION, LABEL_BITS, LABEL_OF_CODE, TAG_SHIFT
+from services.mesh.errors import Fatal
 
 if TYPE_CHECKING:
     from services.features.kernel import View
@@ -72,33 +73,42 @@ def pack(state: EntityState) -> bytes:
     return _HEADER.pack(MAGIC, keeping.store_mark, *counts, crc32(body, crc32(unsigned))) + body
 
 
-def unpack(view: View, value: bytes) -> EntityState:
-    """State from the entity's whole value.
+def unpack(view: View, value: bytes, place: str = "") -> EntityState:
+    """State from the entity's whole value; ``place`` (its key) is for the message.
 
-    Raises ValueError when the value is not what ``pack`` and ``take_delta`` wrote for this view of this feature set.
+    Raises Fatal when the value is not what ``pack`` and ``take_delta`` wrote for this view of this feature set.
     """
+    try:
+        return _unpacked(view, value)
+    except ValueError as error:
+        where = f"{place or 'an entity'} of view {view.name}"
+        remedy = "stop the stage and delete this partition's feature state: it is rebuilt from the log"
+        raise Fatal(f"stored state of {where}: {error}; {remedy}") from error
+
+
+def _unpacked(view: View, value: bytes) -> EntityState:
     keeping = view.keeping
     if len(value) < _HEADER.size:
-        _refuse(f"{len(value)} bytes are fewer than the {_HEADER.size} of a header")
+        raise ValueError(f"{len(value)} bytes are fewer than the {_HEADER.size} of a header")
     magic, mark, entry_count, tile_count, log_entries, compact_at, checksum = _HEADER.unpack_from(value)
     if magic != MAGIC:
-        _refuse(f"it begins with {magic!r}, not {MAGIC!r}")
+        raise ValueError(f"it begins with {magic!r}, not {MAGIC!r}")
     if mark != keeping.store_mark:
-        _refuse(f"it has mark {mark.hex()}; {view.name} of this feature set has {keeping.store_mark.hex()}")
+        raise ValueError(f"it has mark {mark.hex()}; {view.name} of this feature set has {keeping.store_mark.hex()}")
     entries_at = _HEADER.size + _TILE.size * tile_count
     tail_at = entries_at + keeping.entry.size * entry_count
     if len(value) < tail_at or (len(value) - tail_at) % keeping.entry.size:
-        _refuse(f"{len(value)} bytes are not {tail_at} and whole entries of {keeping.entry.size}")
+        raise ValueError(f"{len(value)} bytes are not {tail_at} and whole entries of {keeping.entry.size}")
     unsigned = _HEADER.pack(magic, mark, entry_count, tile_count, log_entries, compact_at, 0)
     if crc32(memoryview(value)[_HEADER.size : tail_at], crc32(unsigned)) != checksum:
-        _refuse(f"the checksum of its first {tail_at} bytes differs")
+        raise ValueError(f"the checksum of its first {tail_at} bytes differs")
     state = view.new_state()
     _restore(state, value, entries_at, tail_at)
     state.log_entries = log_entries
     state.compact_at = compact_at
     for at in range(tail_at, len(value), keeping.entry.size):
         if not _replay(state, keeping.entry.unpack_from(value, at)):
-            _refuse(f"its entry at byte {at} follows from nothing before: {value[at : at + 24].hex()}")
+            raise ValueError(f"its entry at byte {at} follows from nothing before: {value[at : at + 24].hex()}")
     state.pending.clear()
     state.stored_bytes = len(value)
     return state
@@ -136,13 +146,9 @@ def _replay(state: EntityState, entry: tuple[int, ...]) -> bool:
             and state.relabel(time_ms, tag, label, bool(bits & IS_REVISION))
             and state.log_entries > before
         )
-    if bits or word < 0 or amount < 0:
+    if bits or word < 0:
         return False
     if state.times_ms and time_ms <= state.times_ms[-1] - keeping.kept_span_ms:
         return False
     state.insert(time_ms, amount, tag)
     return True
-
-
-def _refuse(what: str) -> NoReturn:
-    raise ValueError(f"{what}; stop the stage and delete its keys: they are rebuilt from the log")

@@ -106,7 +106,9 @@ class EntityState:
             entry = keeping.entry.pack(time_ms, amount) if keeping.amounts else keeping.entry.pack(time_ms)
         tiles, times_ms = self.tiles, self.times_ms
         if tiles is not None and time_ms < tiles.newest_ms[-1]:
-            tiles.add(time_ms, amount, 0, 0, keeping.tile_width_ms)
+            # A tile behind the horizon must not come back to life by taking in an event of its hour.
+            tiles.drop_until(times_ms[-1] - keeping.kept_span_ms)
+            tiles.add(time_ms, amount if keeping.amounts else 0, 0, 0, keeping.tile_width_ms)
         else:
             if keeping.amounts:
                 try:
@@ -160,13 +162,13 @@ class EntityState:
         if not is_too_much and self.log_entries < self.compact_at:
             return
         self._drop(dead)
+        if self.tiles is not None:
+            self.tiles.drop_until(horizon_ms)
         if is_too_much:
             # A quarter at a time: folding one by one would rewrite the stored value for each event.
             self._fold(len(times_ms) - max(1, exact_events_max * 3 // 4))
-        if self.tiles is not None:
-            self.tiles.drop_until(horizon_ms)
-            if not self.tiles:
-                self.tiles = None
+        if not self.tiles:
+            self.tiles = None
         self.log_entries = len(times_ms)
         self.compact_at = self.log_entries + max(ROOM_MIN, self.log_entries // 2, len(self.tiles or ()))
         self.stored_bytes = 0
