@@ -82,9 +82,9 @@ def generate_signing_key(path: Path) -> Ed25519PrivateKey:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(path, private, 0o600, replace=False)
         _write_whole(Path(f"{path}.pub"), public, 0o644, replace=True)
-    except FileExistsError:
-        raise Fatal(f"{path}: a signing key is already there; load it, or move it away first") from None
     except OSError as error:
+        if isinstance(error, FileExistsError) and path.exists():
+            raise Fatal(f"{path}: a signing key is already there; load it, or move it away first") from None
         raise Fatal(f"{path}: cannot write the signing key: {error.strerror}; check the directory") from None
     return key
 

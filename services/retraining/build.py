@@ -49,16 +49,17 @@ def build(
     assert recorded.rows.shape[1] == len(identity.feature_names), "rows have other columns than feature_names"
     columns = np.array([identity.feature_names.index(name) for name in identity.fallback_feature_names], dtype=np.intp)
     cohorts = split(recorded, cut_off_ms, horizon)
-    train, whole = (canonical_order(recorded, part) for part in (cohorts.train, cohorts.whole))
-    exact = _exact(recorded, cohorts.validation)
+    # In canonical order, or the order of arrival would show in the last bits of sums and in ties.
+    train, validation, whole = (
+        canonical_order(recorded, part) for part in (cohorts.train, cohorts.validation, cohorts.whole)
+    )
+    exact = _exact(recorded, validation)
     span = (0, settings.trees)
 
     tried = fit(*_rows(recorded, _exact(recorded, train)), settings)
     tried_fallback = fit(*_rows(recorded, train, columns), settings)
     calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
-    fallback_calibration, fallback_metrics = _validated(
-        tried_fallback, *_rows(recorded, cohorts.validation, columns), span
-    )
+    fallback_calibration, fallback_metrics = _validated(tried_fallback, *_rows(recorded, validation, columns), span)
 
     model = fit(*_rows(recorded, _exact(recorded, whole)), settings)
     fallback = fit(*_rows(recorded, whole, columns), settings)

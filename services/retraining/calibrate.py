@@ -18,6 +18,7 @@ POINTS_FRAUDS_MIN = 1_000
 POINTS_MAX = 64
 # Log-odds by which the lines go on beyond the outermost centres, half way to 0 and to 1.
 TAIL_MARGIN = 10.0
+CENTRES_APART_MIN = 1e-3  # a line between closer centres would be all but vertical
 NEWTON_STEPS_MAX = 100
 NEWTON_CHANGE_MIN = 1e-10
 
@@ -72,7 +73,9 @@ def fit_points(margins: npt.NDArray[np.float32], fraud: npt.NDArray[np.bool_]) -
     # Bins of equal count first: they bound the number of points, and each centre rests on enough rows.
     edges = np.linspace(0, len(x), min(POINTS_MAX - 2, len(x)) + 1).astype(np.intp)
     weight = np.diff(edges).astype(np.float64)
-    centres, rates = np.add.reduceat(x, edges[:-1]) / weight, np.add.reduceat(y, edges[:-1]) / weight
+    # One more row at the overall rate in each bin: no bin says 0 or 1, where lines would be level and tie scores.
+    centres = np.add.reduceat(x, edges[:-1]) / weight
+    rates = (np.add.reduceat(y, edges[:-1]) + y.mean()) / (weight + 1)
     at, probabilities = _pool(centres, rates, weight)
     if len(at) < 2:
         return None
@@ -89,7 +92,7 @@ def _pool(
     blocks: list[tuple[float, float, float]] = []
     for centre, rate, w in zip(centres.tolist(), rates.tolist(), weight.tolist(), strict=True):
         block = (centre, rate, w)
-        while blocks and (blocks[-1][1] >= block[1] or blocks[-1][0] >= block[0]):
+        while blocks and (blocks[-1][1] >= block[1] or block[0] - blocks[-1][0] < CENTRES_APART_MIN):
             before = blocks.pop()
             total = before[2] + block[2]
             block = (

@@ -24,7 +24,7 @@ GENUINE, FRAUD, UNKNOWN = 0, 1, -1
 NEVER_MS = np.iinfo(np.int64).max  # observed_ms of a label that is not there
 
 
-class TrainingRefused(WeirError):  # noqa: N818 - a refusal, said as one
+class TrainingRefused(WeirError):
     """No model can be learned from this; the one in force stays. The message says what is missing."""
 
 

@@ -213,7 +213,8 @@ def _loaded(name: str, content: bytes, features: int, iteration_range: tuple[int
         booster.set_param({"nthread": 1})
         found, rounds = booster.num_features(), booster.num_boosted_rounds()
     except (xgboost.core.XGBoostError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0]  # the rest is a C++ stack
+        # "[time] file:line: cause", then a C++ stack
+        cause = str(error).strip().splitlines()[0].partition(": ")[2].rstrip(" :")
         raise BundleRefused(Refusal.UNLOADABLE, f"{name}: xgboost {xgboost.__version__} says: {cause}") from None
     if found != features:
         raise BundleRefused(Refusal.UNLOADABLE, f"{name} reads {found} features, the manifest says {features}")

@@ -27,6 +27,7 @@ from services.mesh.manifest import Manifest, canonical, parse
 
 PART_LENGTH_BYTES = 8
 VERDICT_BYTES_MAX = 64 * 1024
+CHILD = ("-m", "services.scoring.probation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class Probation:
             _write_parts(parts, (canonical(manifest), bundle.model, bundle.fallback))
             parts.seek(0)
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "services.scoring.probation"],
+                [sys.executable, *CHILD],
                 stdin=parts,
                 stdout=self._verdict,
                 stderr=self._errors,
@@ -115,7 +116,6 @@ def _environment(limits: Limits) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     return kept | {
         "PYTHONPATH": root,
-        "PYTHONFAULTHANDLER": "0",
         "OMP_NUM_THREADS": "1",  # more threads mean more address space and nothing else here
         "OPENBLAS_NUM_THREADS": "1",
         "WEIR_PROBATION_CPU_S": str(limits.cpu_s_max),
