@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 import time
@@ -34,7 +35,10 @@ from services.simulator.world import World, WorldSettings
 from services.simulator.world_source import WorldSource
 
 REPORT_S = 0.5
-SETTLE_S_MAX = 5.0  # half of the 10 s in which everything must have stopped
+# Everything must have stopped within 10 s: 6 for the sender to come to its end, 2 to close, 2 to spare.
+STOP_S_MAX = 6.0
+SETTLE_S_MAX = 4.0
+CLOSE_S_MAX = 2.0
 FOLLOW_S_MAX = 30.0
 
 
@@ -60,18 +64,34 @@ def source_of(settings: Settings) -> Source:
 
 
 async def send(settings: Settings) -> None:
-    """Everything from opening the source to the last acknowledgement."""
+    """Everything from opening the source to the last acknowledgement, or until told to stop."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    sending, stopped = asyncio.create_task(_connect_and_send(settings, stopping)), asyncio.create_task(stopping.wait())
+    await asyncio.wait({sending, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not sending.done():
+        await asyncio.wait({sending}, timeout=STOP_S_MAX)
+    sending.cancel()  # a broker that does not answer; what it did not acknowledge is looked for at the next start
+    with suppress(asyncio.CancelledError):
+        await sending
+
+
+async def _connect_and_send(settings: Settings, stopping: asyncio.Event) -> None:
     source, state = source_of(settings), StateFile(settings.state)
     await require_topics(settings.kafka, [topic.name for topic in TOPICS])
     producer = await open_producer(settings.kafka)
     try:
-        await _send_all(settings, source, state, producer)
+        await _send(settings, source, state, producer, stopping)
     finally:
         with suppress(TimeoutError):
-            await asyncio.wait_for(producer.stop(), SETTLE_S_MAX)
+            await asyncio.wait_for(producer.stop(), CLOSE_S_MAX)
 
 
-async def _send_all(settings: Settings, source: Source, state: StateFile, producer: AIOKafkaProducer) -> None:
+async def _send(
+    settings: Settings, source: Source, state: StateFile, producer: AIOKafkaProducer, stopping: asyncio.Event
+) -> None:
     partitions = {topic.name: len(await producer.partitions_for(topic.name)) for topic in (EVENTS_RAW, OUTCOMES_RAW)}
     data_partitions = partitions[EVENTS_RAW.name]
     start = state.load(source.name) or Checkpoint(offsets=await ends_of(settings.kafka, partitions))
@@ -87,6 +107,7 @@ async def _send_all(settings: Settings, source: Source, state: StateFile, produc
         settings.speed,
         already_sent=await find_sent(settings.kafka, start.offsets),
         idle=lags.all_zero,
+        stopping=stopping,
         history_until_ms=source.history_until_ms,
         never_ahead_of_clock=settings.input is None,
     )
@@ -97,7 +118,8 @@ async def _send_all(settings: Settings, source: Source, state: StateFile, produc
     reporter = asyncio.create_task(_report(sender, ledger, state, source, start))
     try:
         await _first(following, follower)
-        _stop_on_signals(sender, settings.for_s)
+        if settings.for_s is not None:
+            asyncio.get_running_loop().call_later(settings.for_s, stopping.set)
         await _unless_failed(asyncio.create_task(sender.run()), follower, reporter)
         await sender.settle(SETTLE_S_MAX)
     finally:
@@ -107,7 +129,7 @@ async def _send_all(settings: Settings, source: Source, state: StateFile, produc
                 await task
         await lags.close()
         state.save(source.name, ledger.checkpoint)
-    _say(sender, ledger, source, start, done=True)
+        _say(sender, ledger, source, start, done=True)
 
 
 async def _first(following: asyncio.Event, follower: asyncio.Task[None]) -> None:
@@ -123,19 +145,12 @@ async def _first(following: asyncio.Event, follower: asyncio.Task[None]) -> None
 
 async def _unless_failed(sending: asyncio.Task[None], *helpers: asyncio.Task[None]) -> None:
     """Until sending ends; a helper that ends before it has failed, and its error is ours."""
-    done, _ = await asyncio.wait({sending, *helpers}, return_when=asyncio.FIRST_COMPLETED)
-    if not sending.done():
+    try:
+        done, _ = await asyncio.wait({sending, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
         sending.cancel()
     for task in done:
         task.result()
-
-
-def _stop_on_signals(sender: Sender, for_s: float | None) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sender.stop)
-    if for_s is not None:
-        loop.call_later(for_s, sender.stop)
 
 
 async def _report(sender: Sender, ledger: Ledger, state: StateFile, source: Source, start: Checkpoint) -> None:
@@ -162,6 +177,7 @@ def _say(sender: Sender, ledger: Ledger, source: Source, start: Checkpoint, *, d
 
 def main() -> int:
     """Exit status 0 when everything that was to be sent is sent, or sending was stopped."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say of a failure, our own error says
     try:
         asyncio.run(send(read_settings()))
     except WeirError as error:

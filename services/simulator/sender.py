@@ -38,7 +38,7 @@ class Counts:
 
 
 class Sender:
-    """Sends a feed's records and outcomes; ``run`` returns at the end of the feed or when told to stop."""
+    """Sends a feed's records and outcomes; ``run`` returns at the feed's end or soon after ``stopping`` is set."""
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Sender:
         *,
         already_sent: AlreadySent,
         idle: Callable[[], Awaitable[bool]],
+        stopping: asyncio.Event,
         history_until_ms: int | None = None,
         never_ahead_of_clock: bool = False,
     ) -> None:
@@ -65,12 +66,7 @@ class Sender:
         self._acknowledged_s = time.monotonic()
         self._pacer: Pacer | None = None
         self._paced = 0
-        self._stop = asyncio.Event()
-
-    def stop(self) -> None:
-        """Read no further; ``run`` returns soon."""
-        self._stop.set()
-        self._moved.set()
+        self._stopping = stopping
 
     def decided(self, partition: int, offset: int) -> None:
         """The mesh has decided on the record at ``offset`` of ``partition``."""
@@ -84,7 +80,7 @@ class Sender:
 
     async def run(self) -> None:
         """Send until the feed ends or ``stop`` is called."""
-        while not self._stop.is_set() and (clock_ms := self._feed.next_clock_ms()) is not None:
+        while not self._stopping.is_set() and (clock_ms := self._feed.next_clock_ms()) is not None:
             self._check_delivery()
             taken = self._take(clock_ms)
             if taken is not None:

@@ -68,6 +68,7 @@ class Bench(NamedTuple):
     sender: Sender
     log: MemoryLog
     ledger: Ledger
+    stopping: asyncio.Event
 
 
 def bench(
@@ -79,22 +80,23 @@ def bench(
     idle: bool = False,
     log: MemoryLog | None = None,
     already_sent: AlreadySent | None = None,
-    history_days: int = 0,
+    history_until_ms: int | None = None,
 ) -> Bench:
     world = World(WorldSettings(customers=400, terminals=200, fraud_share=0.05))
-    source = WorldSource(world, Delays(label_delay_ms=DAY_MS // 4), days=days, history_days=history_days)
+    source = WorldSource(world, Delays(label_delay_ms=DAY_MS // 4), days=days)
     log = log or MemoryLog()
-    ledger = Ledger(Checkpoint())
+    ledger, stopping = Ledger(Checkpoint()), asyncio.Event()
     sender = Sender(
         Feed(source), TopicWriter(log, "events", PARTITIONS), TopicWriter(log, "outcomes", PARTITIONS),  # type: ignore[arg-type]
         Flight(PARTITIONS, window_ms), ledger, speed,
-        already_sent=already_sent or AlreadySent({}), idle=_answer(idle), history_until_ms=source.history_until_ms,
+        already_sent=already_sent or AlreadySent({}), idle=_answer(idle), stopping=stopping,
+        history_until_ms=history_until_ms,
     )  # fmt: skip
     if deciding:  # a mesh that decides on the next turn of the loop
         log.on_append = lambda partition, offset: asyncio.get_running_loop().call_soon(
             sender.decided, partition, offset
         )  # type: ignore[assignment,return-value]
-    return Bench(sender, log, ledger)
+    return Bench(sender, log, ledger, stopping)
 
 
 def _answer(idle: bool) -> Callable[[], Awaitable[bool]]:
@@ -104,16 +106,17 @@ def _answer(idle: bool) -> Callable[[], Awaitable[bool]]:
     return answer
 
 
-async def run_for(sender: Sender, seconds: float | None = None) -> None:
+async def run_for(bench: Bench, seconds: float | None = None) -> None:
     if seconds is not None:
-        asyncio.get_running_loop().call_later(seconds, sender.stop)
-    await sender.run()
-    assert await sender.settle(1.0)
+        asyncio.get_running_loop().call_later(seconds, bench.stopping.set)
+    await bench.sender.run()
+    assert await bench.sender.settle(1.0)
 
 
 def test_every_event_is_sent_once_to_its_customers_partition() -> None:
-    sender, log, ledger = bench()
-    asyncio.run(run_for(sender))
+    run = bench()
+    sender, log, ledger = run.sender, run.log, run.ledger
+    asyncio.run(run_for(run))
     world = World(WorldSettings(customers=400, terminals=200, fraud_share=0.05))
     expected = sum(len(world.day(day)[0]) for day in range(2))
     assert len({event["event_id"] for event in log.sent("events")}) == len(log.sent("events")) == expected
@@ -127,8 +130,9 @@ def test_every_event_is_sent_once_to_its_customers_partition() -> None:
 
 
 def test_outcomes_are_exactly_those_that_event_time_has_reached() -> None:
-    sender, log, _ = bench()
-    asyncio.run(run_for(sender))
+    run = bench()
+    log = run.log
+    asyncio.run(run_for(run))
     now_ms = max(event["event_time_ms"] for event in log.sent("events"))
     observed = [outcome["observed_time_ms"] for outcome in log.sent("outcomes")]
     assert observed
@@ -138,46 +142,51 @@ def test_outcomes_are_exactly_those_that_event_time_has_reached() -> None:
 
 
 def test_a_mesh_that_decides_nothing_gets_one_window_and_no_more() -> None:
-    sender, log, _ = bench(deciding=False)
-    asyncio.run(run_for(sender, 0.5))
+    run = bench(deciding=False)
+    sender, log, _ = run.sender, run.log, run.ledger
+    asyncio.run(run_for(run, 0.5))
     times = [event["event_time_ms"] for event in log.sent("events")]
     assert 5 * HOUR_MS < max(times) - min(times) <= 6 * HOUR_MS
     assert sender.counts.waiting == "window"
 
 
 def test_when_all_stages_are_idle_the_window_moves_on() -> None:
-    sender, log, _ = bench(deciding=False, idle=True)
-    asyncio.run(run_for(sender, 1.6))
+    run = bench(deciding=False, idle=True)
+    log = run.log
+    asyncio.run(run_for(run, 1.6))
     times = [event["event_time_ms"] for event in log.sent("events")]
     assert max(times) - min(times) > 12 * HOUR_MS
 
 
 def test_events_a_second_are_kept() -> None:
-    sender, _, _ = bench(speed=PerSecond(400.0), days=30)
-    asyncio.run(run_for(sender, 1.0))
+    run = bench(speed=PerSecond(400.0), days=30)
+    sender, _, _ = run.sender, run.log, run.ledger
+    asyncio.run(run_for(run, 1.0))
     assert sender.counts.sent == pytest.approx(400, rel=0.15)
 
 
-def test_history_is_not_paced() -> None:
-    sender, log, _ = bench(speed=PerSecond(10.0), days=30, history_days=1)
-    asyncio.run(run_for(sender, 0.8))
-    end_ms = WorldSettings().first_day_ms + DAY_MS
-    live = sum(event["event_time_ms"] >= end_ms for event in log.sent("events"))
-    assert sender.counts.sent - live > 500
+def test_history_is_not_paced_and_ends_to_the_record() -> None:
+    end_ms = WorldSettings().first_day_ms + 12 * HOUR_MS
+    run = bench(speed=PerSecond(10.0), history_until_ms=end_ms, window_ms=30 * HOUR_MS)
+    asyncio.run(run_for(run, 0.8))
+    live = sum(event["event_time_ms"] >= end_ms for event in run.log.sent("events"))
+    assert run.sender.counts.sent - live > 200
     assert 1 <= live <= 12
-    assert sender.counts.phase == "live"
+    assert run.sender.counts.phase == "live"
 
 
 def test_what_the_log_holds_from_before_a_crash_is_not_sent_again() -> None:
-    whole, whole_log, _ = bench()
-    asyncio.run(run_for(whole))
+    run = bench()
+    whole_log = run.log
+    asyncio.run(run_for(run))
     half = {
         (topic, partition): Counter(fingerprint(value) for _, value in records[: len(records) // 2])
         for topic, logs in whole_log.records.items()
         for partition, records in enumerate(logs)
     }
-    again, log, _ = bench(already_sent=AlreadySent(half))
-    asyncio.run(run_for(again))
+    run = bench(already_sent=AlreadySent(half))
+    again, log, _ = run.sender, run.log, run.ledger
+    asyncio.run(run_for(run))
     for topic, logs in whole_log.records.items():
         for partition, records in enumerate(logs):
             assert log.records[topic][partition] == records[len(records) // 2 :]
@@ -185,14 +194,15 @@ def test_what_the_log_holds_from_before_a_crash_is_not_sent_again() -> None:
 
 
 def test_an_undeliverable_record_ends_the_run_with_its_cause() -> None:
-    sender, _, ledger = bench(log=MemoryLog(failure=RuntimeError("disk full")))
+    run = bench(log=MemoryLog(failure=RuntimeError("disk full")))
     with pytest.raises(Fatal, match=r"events: not delivered.*disk full"):
-        asyncio.run(run_for(sender))
-    assert ledger.checkpoint.sent == 0
+        asyncio.run(run_for(run))
+    assert run.ledger.checkpoint.sent == 0
 
 
 def test_a_stopped_sender_leaves_nothing_half_sent() -> None:
-    sender, log, ledger = bench(speed=PerSecond(300.0), days=30)
-    asyncio.run(run_for(sender, 0.3))
+    run = bench(speed=PerSecond(300.0), days=30)
+    sender, log, ledger = run.sender, run.log, run.ledger
+    asyncio.run(run_for(run, 0.3))
     assert ledger.idle
     assert ledger.checkpoint.sent == len(log.sent("events")) == sender.counts.acknowledged

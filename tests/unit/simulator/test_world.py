@@ -42,7 +42,10 @@ def test_one_seed_makes_the_same_bytes() -> None:
 
 
 def test_another_seed_makes_another_world() -> None:
-    assert values(source()) != values(source(dataclasses.replace(SETTINGS, seed=4)))
+    one, other = World(SETTINGS).day(0)[0], World(dataclasses.replace(SETTINGS, seed=4)).day(0)[0]
+    n = min(len(one), len(other))
+    for name in ("event_time_ms", "customer", "terminal", "amount_minor"):
+        assert np.mean(getattr(one, name)[:n] == getattr(other, name)[:n]) < 0.1
 
 
 def test_a_day_does_not_depend_on_the_days_made_before_it() -> None:
