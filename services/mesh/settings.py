@@ -124,6 +124,14 @@ class Environment:
             return fallback
 
 
+def parse_duration_ms(raw: str, name: str) -> int:
+    """A length of time with its unit (250ms, 10s, 5m, 1h, 7d) in milliseconds; Fatal naming ``name``."""
+    match = _DURATION.fullmatch(raw)
+    if match is None:
+        raise Fatal(f"{name}={raw!r}: must be a number with a unit (ms, s, m, h, d), for example 250ms or 7d")
+    return int(match[1]) * _UNIT_MS[match[2]]
+
+
 Number = TypeVar("Number", int, float)
 
 

@@ -93,9 +93,7 @@ STAGES: tuple[Stage, ...] = (INGESTION, FEATURES_CUSTOMER, FEATURES_TERMINAL, SC
 SIMULATOR = Participant(
     name="simulator", service="simulator", consumes=(DECISIONS,), produces=(EVENTS_RAW, OUTCOMES_RAW)
 )
-RETRAINING = Participant(
-    name="retraining", service="retraining", consumes=(DECISIONS, OUTCOMES_RAW), produces=(MODELS,)
-)
+RETRAINING = Participant(name="retraining", service="retraining", consumes=(FEATURES, OUTCOMES_RAW), produces=(MODELS,))
 DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
 LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS))
 

@@ -10,14 +10,15 @@ import json
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from services.decisions.policy import load_policy
+from services.mesh.adapters.kafka_append import append
 from services.mesh.adapters.kafka_journal import KafkaJournal
 from services.mesh.adapters.registry import Registry
 from services.mesh.codec import Codec, pinned_ids, schema
-from services.mesh.errors import Fatal, Transient
+from services.mesh.errors import Fatal
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.topics import POLICIES, TOPICS, Topic
 from services.mesh.watermark import check_partitions
@@ -100,24 +101,6 @@ def publish_policy(bootstrap: str, text: str, place: str, author: str, why: str)
     )
     append(bootstrap, POLICIES, version, value)
     return version
-
-
-def append(bootstrap: str, topic: Topic, key: str, value: bytes) -> TopicPartition:
-    """Append one record to a control topic and wait until the broker has it; where it went."""
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "message.max.bytes": 16_777_216}
-    )
-    went: list[TopicPartition] = []
-
-    def delivered(error: object, message: object) -> None:
-        if error is None:
-            went.append(TopicPartition(topic.name, message.partition(), message.offset()))  # type: ignore[attr-defined]
-
-    producer.produce(topic.name, value, key.encode(), on_delivery=delivered)
-    producer.flush(_WAIT_S)
-    if not went:
-        raise Transient(f"{topic.name}: the broker did not take the record in {_WAIT_S:.0f} s")
-    return went[0]
 
 
 def retention_of(bootstrap: str, topic: Topic) -> dict[str, str]:

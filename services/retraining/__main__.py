@@ -80,9 +80,7 @@ class Trainer:
         for value in self._vector_log.to_end():
             self._vectors.take(value, self._feature_codec, self._features.content_hash)
         recorded = recorded_of(self._vectors, self._outcomes, len(self._features.names))
-        horizon = Horizon(
-            label_delay_ms=self._label_delay_ms, validation_ms=self._validation_ms, genuine_after_ms=None
-        )
+        horizon = Horizon(label_delay_ms=self._label_delay_ms, validation_ms=self._validation_ms, genuine_after_ms=None)
         identity = Identity(
             model_version=self._version(cut_off_ms),
             feature_set=self._features.content_hash,
@@ -142,7 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--label-delay", default="7d", help="age at which a payment's label is known (default: 7d)")
     parser.add_argument("--validation", default="7d", help="length of the validation part (default: 7d)")
     parser.add_argument("--wait", action="store_true", help="wait until enough labels have matured")
-    parser.add_argument("--challenge", action="store_true", help="run beside the model in force instead of replacing it")
+    parser.add_argument(
+        "--challenge", action="store_true", help="run beside the model in force instead of replacing it"
+    )
     parser.add_argument("--why", default="", help="reason kept in the journal")
     return parser
 
