@@ -2,7 +2,8 @@
 
 ``events.v1`` is the truth about what was accepted, whatever code or settings accepted it, so it is read, from its end
 backwards, until nothing further back can still count; then the raw records after the last accepted one are heard
-again as voices for a jump of the clock: none of them was accepted, whatever today's rules say. Bounded by the events of twice the lateness, not by the length of the log.
+again as voices for a jump of the clock: none of them was accepted, whatever today's rules say. Bounded by the events
+of about twice the lateness, not by the length of the log.
 
 Why the reading may stop: let ``clock`` be the greatest event time read so far. An event accepted at time ``e`` was not
 late then, so the clock stood at ``e + lateness`` at most, and everything accepted before it is no later than that.

@@ -137,7 +137,9 @@ def test_the_clock_jumps_once_five_customers_in_a_row_agree() -> None:
 
 
 @pytest.mark.parametrize("headers", [[], [("source", b"till 7")]])
-def test_a_record_in_the_wrong_partition_is_sent_once_more_under_its_right_key(world: World, headers: list) -> None:
+def test_a_record_in_the_wrong_partition_is_sent_once_more_under_its_right_key(
+    world: World, headers: list[tuple[str, bytes]]
+) -> None:
     owner = world.broker.partitioner.partition_of(b"c-1")
     stray = world.send(payment(), key=b"somebody", partition=1 - owner, headers=headers)
     world.drain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -153,9 +154,4 @@ def customers_of(partition: int, partitions: int, count: int) -> list[str]:
     """Ids of customers whom ``partition`` owns."""
     partitioner = Partitioner(partitions)
     names = (f"c-{n}" for n in range(100_000))
-    return [
-        name
-        for name, _ in zip(
-            (n for n in names if partitioner.partition_of(n.encode()) == partition), range(count), strict=False
-        )
-    ]
+    return list(islice((name for name in names if partitioner.partition_of(name.encode()) == partition), count))
