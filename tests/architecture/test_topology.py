@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from repository import ROOT, SERVICES
@@ -12,12 +13,13 @@ from services.mesh.picture import COLUMNS_MAX, draw
 from services.mesh.topics import TOPICS, Topic
 from services.mesh.topology import PARTICIPANTS, STAGES, Participant, Stage, picture
 
+EVERYBODY: list[Any] = [*STAGES, *PARTICIPANTS]  # what both kinds have: name, service, produces
 README_PICTURE = re.compile(r"<!-- topology:begin -->\n```text\n(.*?)```\n<!-- topology:end -->", re.DOTALL)
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_a_topic_has_somebody_at_both_ends(topic: Topic) -> None:
-    writers = [who.name for who in (*STAGES, *PARTICIPANTS) if topic in who.produces]
+    writers = [who.name for who in EVERYBODY if topic in who.produces]
     readers = [stage.name for stage in STAGES if topic in (stage.consumes, *stage.reads_whole)]
     readers += [who.name for who in PARTICIPANTS if topic in who.consumes]
     assert writers, f"nobody writes {topic.name}"
@@ -36,7 +38,7 @@ def test_names_are_versioned_and_stand_once() -> None:
     names = [topic.name for topic in TOPICS]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z]+([.-][a-z]+)*\.v[1-9]\d*", name) for name in names)
-    who = [part.name for part in (*STAGES, *PARTICIPANTS)]
+    who = [part.name for part in EVERYBODY]
     assert len(set(who)) == len(who)
 
 
@@ -47,7 +49,7 @@ def test_who_owns_a_topic_takes_part() -> None:
 
 def test_everybody_has_a_room() -> None:
     rooms = {path.parent.name for path in SERVICES.glob("*/__init__.py")}
-    assert {who.service for who in (*STAGES, *PARTICIPANTS)} <= rooms
+    assert {who.service for who in EVERYBODY} <= rooms
 
 
 def test_data_topics_share_partitions_and_control_topics_have_one() -> None:
@@ -71,7 +73,7 @@ def test_the_picture_in_the_readme_is_current() -> None:
 
 def test_the_picture_shows_everybody_and_every_topic() -> None:
     text = picture()
-    names = [who.name for who in (*STAGES, *PARTICIPANTS)] + [topic.name for topic in TOPICS]
+    names = [who.name for who in EVERYBODY] + [topic.name for topic in TOPICS]
     assert [name for name in names if name not in text] == []
     assert max(map(len, text.splitlines())) <= COLUMNS_MAX
     assert all(line == line.rstrip() for line in text.splitlines())
