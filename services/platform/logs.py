@@ -36,7 +36,8 @@ def last_words(log: Path, marks: Sequence[str] = ()) -> str:
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return "it wrote no log"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.rstrip() for line in text.splitlines()]
+    lines = [line.strip() for line in lines if line and not line.startswith("\tat ")]  # a stack frame says nothing
     marked = [line for line in lines if any(mark in line for mark in marks)]
     return (marked or lines or ["its log is empty"])[-1][:LINE_LENGTH_MAX]
 

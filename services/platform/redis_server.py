@@ -51,6 +51,7 @@ def prepare(data: DataDir, port: int) -> ChildSpec:
         stop_s_max=1.0,
         silent_s_max=60.0,
         unhealthy_starts_max=3,
+        remedy=f"see {data.log('redis')}; it holds only what the log can rebuild: delete {data.redis} and start again",
     )
 
 

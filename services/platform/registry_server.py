@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from services.mesh.errors import Fatal
 from services.platform import probes
 from services.platform.data_dir import DataDir
 from services.platform.jars import Jars
-from services.platform.java import crash_file, java
+from services.platform.java import ENVIRONMENT, crash_file, java
 from services.platform.ports import HOST
 from services.platform.supervisor import ChildSpec
 
 USUAL_PORT = 8081
+DATABASE_FILE, DATABASE_MAGIC = "registry.mv.db", b"H:2,"  # the first bytes of every H2 MVStore file
 CONFLUENT_API = "/apis/ccompat/v7"
 
 # Compiled once and lightly: it starts in half the time and then answers a few requests an hour.
@@ -24,12 +26,14 @@ def prepare(data: DataDir, jars: Jars, port: int) -> ChildSpec:
     """Return what the supervisor shall run.
 
     Raises:
-        Fatal: no Java, or a path that H2 can't name.
+        Fatal: no Java, a path that H2 can't name, or a file that is not H2's.
     """
     database = data.registry / "registry"
     if ";" in str(database):
         raise Fatal(f"{data.path} has a ';', which ends a file name in a database URL: name another directory")
+    _check_header(database.with_name(DATABASE_FILE))
     env = {
+        **ENVIRONMENT,
         "APICURIO_STORAGE_KIND": "sql",
         "APICURIO_STORAGE_SQL_KIND": "h2",
         "APICURIO_DATASOURCE_URL": f"jdbc:h2:file:{database}",
@@ -54,4 +58,14 @@ def prepare(data: DataDir, jars: Jars, port: int) -> ChildSpec:
         silent_s_max=60.0,
         unhealthy_starts_max=3,
         error_marks=ERROR_MARKS,
+        remedy=f"see {data.log('registry')}; schemas are registered anew when {data.registry} is deleted",
     )
+
+
+def _check_header(database: Path) -> None:
+    """Say at once what the registry, alive and waiting for its database, would never say."""
+    if not database.exists():
+        return
+    with database.open("rb") as file:
+        if file.read(len(DATABASE_MAGIC)) != DATABASE_MAGIC:
+            raise Fatal(f"{database} is corrupt (no H2 file): delete it, schemas are registered anew at the next start")

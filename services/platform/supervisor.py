@@ -63,6 +63,7 @@ class ChildSpec:
     unhealthy_starts_max: int | None = None  # give up after so many deaths without ever being healthy; None: never
     once: bool = False  # healthy when it has ended with status 0; any other status is a death
     error_marks: tuple[str, ...] = ()  # a log line with one of these says more than the last line
+    remedy: str = ""  # what a person can do when it is given up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,7 @@ class Supervisor:
         while not self.healthy(names):
             if time.monotonic() > end_s:
                 late = next(n for n in names or self._children if not self.healthy([n]))
-                raise Fatal(f"{late} is not healthy after {limit_s:.0f} s: {self._last_words(self._children[late])}")
+                raise Fatal(f"{late} is not healthy after {limit_s:.0f} s: {self._why(self._children[late])}")
             time.sleep(0.02)
             self.poll()
 
@@ -290,7 +291,7 @@ class Supervisor:
             starts_max is not None and child.unhealthy_starts >= starts_max
         ):
             child.state = State.FAILED
-            child.failure = f"{child.spec.name} failed: {self._last_words(child)}"
+            child.failure = f"{child.spec.name} failed: {self._why(child)}"
             self._on_event(child.spec.name, child.failure)
         else:
             child.state, child.start_at_s = State.WAITING, now_s + delay_s
@@ -325,8 +326,9 @@ class Supervisor:
     def _log(self, name: str) -> Path:
         return self._logs_dir / f"{name}.log"
 
-    def _last_words(self, child: _Child) -> str:
-        return logs.last_words(self._log(child.spec.name), child.spec.error_marks)
+    def _why(self, child: _Child) -> str:
+        words = logs.last_words(self._log(child.spec.name), child.spec.error_marks)
+        return f"{words}; {child.spec.remedy}" if child.spec.remedy else words
 
     def _record_pids(self) -> None:
         pids = {name: pid for name, child in self._children.items() if (pid := _pid(child)) is not None}

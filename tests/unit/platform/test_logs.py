@@ -43,7 +43,7 @@ def test_cap_empties_a_log_under_a_process_that_goes_on_appending(tmp_path: Path
 
 def test_last_words_are_the_last_line_that_says_anything(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
-    log.write_text("one\n ERROR two\nthree\n\n  \n")
+    log.write_text("one\n ERROR two\nthree\n\tat org.some.Frame(Frame.java:7)\n\n  \n")
     assert logs.last_words(log) == "three"
     assert logs.last_words(log, marks=("ERROR",)) == "ERROR two"
     assert logs.last_words(log, marks=("FATAL",)) == "three"

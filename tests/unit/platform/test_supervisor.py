@@ -213,11 +213,16 @@ def test_a_fatal_error_is_tried_five_more_times_and_then_reported(supervisor: Su
 def test_a_server_that_never_comes_up_is_given_up_with_its_error(supervisor: Supervisor) -> None:
     code = "print('10:00 ERROR the log is corrupt'); print('shut down completed'); raise SystemExit(1)"
     spec = ChildSpec(
-        name="kafka", argv=python(code), health=lambda: False, unhealthy_starts_max=3, error_marks=(" ERROR ",)
+        name="kafka",
+        argv=python(code),
+        health=lambda: False,
+        unhealthy_starts_max=3,
+        error_marks=(" ERROR ",),
+        remedy="see x",
     )
     supervisor.add(spec)
     supervisor.start()
-    with pytest.raises(Fatal, match=r"^kafka failed: 10:00 ERROR the log is corrupt$"):
+    with pytest.raises(Fatal, match=r"^kafka failed: 10:00 ERROR the log is corrupt; see x$"):
         poll_until(supervisor, lambda: False)
     assert supervisor.status()[0].restarts == 2
 
