@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from services.retraining.dataset import Recorded, join
 
 _BATCH_RECORDS_MAX = 2_000
 _WAIT_S = 0.2
+_STILL_S_MAX = 30.0
 _INEXACT = frozenset({"stale", "fallback"})
 
 
@@ -29,22 +31,29 @@ class TopicFollower:
         self._consumer = Consumer(reader_settings(bootstrap, f"retraining.{topic.name}"))
         found = self._consumer.list_topics(topic.name, timeout=10).topics[topic.name].partitions
         self._partitions = sorted(found)
+        self._at_end: set[int] = set()  # no record since the end was last reached
         self._consumer.assign([TopicPartition(topic.name, p, OFFSET_BEGINNING) for p in self._partitions])
 
     def to_end(self) -> Iterator[bytes]:
-        """Values not yet read. Raises Transient."""
-        waiting = set(self._partitions)
+        """Values not yet read. Raises Transient when the broker stops answering before the end."""
+        deadline_s = time.monotonic() + _STILL_S_MAX
         try:
-            while waiting:
+            while True:
                 messages = self._consumer.consume(_BATCH_RECORDS_MAX, _WAIT_S)
-                if not messages:
-                    return
                 for message in messages:
                     error = message.error()
-                    if error is None and message.value() is not None:
-                        yield message.value()
-                    elif error is not None and error.code() == KafkaError._PARTITION_EOF:
-                        waiting.discard(message.partition())
+                    if error is None:
+                        self._at_end.discard(message.partition())
+                        if message.value() is not None:
+                            yield message.value()
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        self._at_end.add(message.partition())
+                if len(self._at_end) == len(self._partitions):
+                    return
+                if messages:
+                    deadline_s = time.monotonic() + _STILL_S_MAX
+                elif time.monotonic() > deadline_s:
+                    raise Transient(f"{self._topic.name}: nothing came for {_STILL_S_MAX:.0f} s before its end")
         except KafkaException as error:
             raise Transient(f"reading {self._topic.name}: {error}") from error
 
