@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.codec import HEADER_BYTES
 from services.mesh.errors import Transient
 from services.mesh.headers import WEIR, find
+from services.mesh.prefix import prefix_of
 from services.mesh.topics import (
     DEAD_LETTERS,
     DECISIONS,
@@ -48,7 +50,9 @@ class Ledger:
     strangers: int = 0  # decisions of events that were never accepted
     dead_letters: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
-    undecided: int = 0
+    undecided: int = 0  # accepted, and on the way to a decision
+    unjudged: int = 0  # in events.raw.v1, and not yet looked at by ingestion
+    raw_rejects: int = 0  # dead letters that ingestion made
 
 
 def scan(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s: float | None = None) -> Ledger:
@@ -60,9 +64,9 @@ def scan(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s
     ledger = Ledger()
     accepted: Counter[bytes] = Counter()
     for message in _records(bootstrap, EVENTS, deadline_s):
-        accepted[_identity(message.value())] += 1
+        accepted[prefix_of(message.value())] += 1
     ledger.accepted = len(accepted)
-    decided: Counter[bytes] = Counter(_identity(m.value()) for m in _records(bootstrap, DECISIONS, deadline_s))
+    decided: Counter[bytes] = Counter(prefix_of(m.value()) for m in _records(bootstrap, DECISIONS, deadline_s))
     ledger.decisions = sum(decided.values())
     ledger.duplicates = ledger.decisions - len(decided)
     ledger.strangers = len(decided.keys() - accepted.keys())
@@ -72,13 +76,19 @@ def scan(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s
         on_the_way = _on_the_way(bootstrap, unfinished, deadline_s)
         ledger.undecided = len(open_ones & on_the_way)
         ledger.missing = len(open_ones - on_the_way - refused)
+    _count_raw(bootstrap, ledger, unfinished.get(EVENTS_RAW.name, {}), deadline_s)
+    ledger.outcomes_in = sum(1 for _ in _records(bootstrap, OUTCOMES_RAW, deadline_s))
+    return ledger
+
+
+def _count_raw(bootstrap: str, ledger: Ledger, judged: Mapping[int, int], deadline_s: float | None) -> None:
+    """Count what came in, what ingestion sent once more under its right key, and what it has not judged yet."""
     for message in _records(bootstrap, EVENTS_RAW, deadline_s):
         if find(message.headers() or (), WEIR) is None:
             ledger.events_in += 1
         else:
             ledger.rekeyed += 1
-    ledger.outcomes_in = sum(1 for _ in _records(bootstrap, OUTCOMES_RAW, deadline_s))
-    return ledger
+        ledger.unjudged += message.offset() >= judged.get(message.partition(), 0)
 
 
 def _count_dead_letters(bootstrap: str, ledger: Ledger, deadline_s: float | None) -> set[bytes]:
@@ -88,8 +98,11 @@ def _count_dead_letters(bootstrap: str, ledger: Ledger, deadline_s: float | None
         headers = message.headers() or ()
         ledger.dead_letters += 1
         ledger.rejects[(find(headers, "error_code") or b"?").decode()] += 1
-        if (find(headers, "origin_topic") or b"") == EVENTS.name.encode():
-            refused.add(_identity(message.value()))
+        origin = find(headers, "origin_topic")
+        ledger.raw_rejects += origin == EVENTS_RAW.name.encode()
+        if origin == EVENTS.name.encode():
+            with suppress(ValueError):  # it may have been refused because it does not even begin like an event
+                refused.add(prefix_of(message.value() or b""))
     return refused
 
 
@@ -101,26 +114,8 @@ def _on_the_way(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], dea
             continue
         skip = 1 if topic is UPDATES_TERMINAL else 0  # the union's branch
         for message in _records(bootstrap, topic, deadline_s, starts):
-            found.add(_identity(message.value(), skip))
+            found.add(prefix_of(message.value(), HEADER_BYTES + skip))
     return found
-
-
-def _identity(value: bytes, skip: int = 0) -> bytes:
-    """event_id and customer_id as they lie at the start of every data-plane record: length, text, length, text."""
-    start = HEADER_BYTES + skip
-    end = _after_text(value, _after_text(value, start))
-    return value[start:end]
-
-
-def _after_text(value: bytes, position: int) -> int:
-    length, shift = 0, 0
-    while True:
-        byte = value[position]
-        position += 1
-        length |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return position + (length >> 1)  # zigzag: lengths are not negative
-        shift += 7
 
 
 def _records(

@@ -27,18 +27,18 @@ def summary_of(
     seconds: float,
 ) -> dict[str, object]:
     """The summary. Counts are of the whole log of the data directory, rate and latency of this run."""
-    of_events = ledger.dead_letters
+    settled = ledger.accepted + ledger.raw_rejects + ledger.unjudged
     return {
         "events_in": ledger.events_in,
         "accepted": ledger.accepted,
-        "duplicate_events_in": max(0, ledger.events_in - ledger.accepted - of_events),
+        "duplicate_events_in": max(0, ledger.events_in - settled),
         "conflicts": ledger.rejects[RejectCode.CONFLICT.value],
         "dead_letters": ledger.dead_letters,
         "rejects": dict(sorted(ledger.rejects.items())),
         "decisions": ledger.decisions,
         "missing": ledger.missing,
         "duplicates": ledger.duplicates + ledger.strangers,
-        "undecided_at_stop": ledger.undecided,
+        "undecided_at_stop": ledger.undecided + ledger.unjudged,
         "rate_per_s": round(rate_per_s, 1),
         "latency_ms": dict(latency_ms),
         "outcomes_in": ledger.outcomes_in,

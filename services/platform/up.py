@@ -218,7 +218,7 @@ class _Run:
 
 def _exit_status(ledger: Ledger, interrupted: bool) -> int:
     wrong = ledger.missing or ledger.duplicates or ledger.strangers
-    return 1 if wrong or (ledger.undecided and not interrupted) else 0
+    return 1 if wrong or ((ledger.undecided or ledger.unjudged) and not interrupted) else 0
 
 
 def _keys(directory: Path) -> tuple[Path, Path]:
