@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xgboost
-from trained import recorded, trained
+from trained import recorded, trained, vectors
 
 from services.scoring.forest import Forest
 
@@ -22,7 +22,7 @@ def booster(trees: int = 5, **parameters: object) -> xgboost.Booster:
 @pytest.mark.parametrize("policy", ["depthwise", "lossguide"])
 def test_trees_of_any_shape_agree_to_the_bit(depth: int, policy: str) -> None:
     grown = booster(20, max_depth=depth, grow_policy=policy, tree_method="hist")
-    rows = recorded(3).rows
+    rows = vectors(3)
     forest = Forest.of(grown, (0, 20))
     assert forest is not None
     assert forest.levels == depth
@@ -31,7 +31,7 @@ def test_trees_of_any_shape_agree_to_the_bit(depth: int, policy: str) -> None:
 
 def test_only_the_trees_of_the_range_speak() -> None:
     grown = booster(20)
-    rows = recorded(3).rows
+    rows = vectors(3)
     forest = Forest.of(grown, (3, 11))
     assert forest is not None
     expected = grown.inplace_predict(rows, predict_type="margin", iteration_range=(3, 11))
@@ -40,7 +40,7 @@ def test_only_the_trees_of_the_range_speak() -> None:
 
 def test_a_forest_of_bare_roots_says_the_same_to_everyone() -> None:
     grown = booster(3, gamma=1e9)
-    rows = recorded(3).rows[:7]
+    rows = vectors(3, 7)
     forest = Forest.of(grown, (0, 3))
     assert forest is not None
     assert forest.levels == 0

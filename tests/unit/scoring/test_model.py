@@ -89,7 +89,9 @@ def test_a_forest_that_disagrees_is_not_used(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_missing_values_take_the_default_way_of_every_split() -> None:
     bundle, manifest = trained()
-    rows = np.full((2, 4), np.nan, dtype=np.float32)
+    rows = vectors(8, 30)
+    rows[np.arange(30), np.arange(30) % 4] = np.nan
+    rows[0] = np.nan
     expected = calibrated(manifest.calibration, by_public_api(bundle.model, rows, 40))
     assert np.array_equal(scorer().score(rows, mask(rows)), expected)
 

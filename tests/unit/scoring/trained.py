@@ -36,6 +36,9 @@ def recorded(seed: int = 1) -> Recorded:
     rng = np.random.default_rng(seed + 1_000)
     log_odds = -6 + 0.03 * rows[:, 0] + 4 * rows[:, 3] + rows[:, 1]
     label = (rng.random(ROWS) < 1 / (1 + np.exp(-log_odds))).astype(np.int8)
+    # A missing amount is as harmless as a small one, so that missing values go left at some splits.
+    harmless = np.arange(ROWS) % 9 == 0
+    rows[harmless, 0], label[harmless] = np.nan, 0
     time_ms = np.arange(ROWS, dtype=np.int64) * HOUR_MS
     return Recorded(
         rows=rows, event_time_ms=time_ms, label=label, observed_ms=time_ms + 24 * HOUR_MS, exact=np.ones(ROWS, np.bool_)
