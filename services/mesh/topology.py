@@ -95,7 +95,7 @@ SIMULATOR = Participant(
 )
 RETRAINING = Participant(name="retraining", service="retraining", consumes=(FEATURES, OUTCOMES_RAW), produces=(MODELS,))
 DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
-LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS))
+LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW))
 
 PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, RETRAINING, DEPLOY, LOOKUP)
 
