@@ -24,6 +24,7 @@ from services.mesh.topics import MODELS
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
 from services.platform.observe import Observer
+from services.platform.parent import Parent
 from services.platform.scan import Ledger, scan
 from services.platform.servers import Servers, running
 from services.platform.stages import lookup_spec, simulator_spec, stage_specs, trainer_spec
@@ -78,9 +79,13 @@ class Interrupted:
     def __bool__(self) -> bool:
         return self.at_s is not None
 
-    def _note(self, signum: int, frame: Any) -> None:
+    def now(self) -> None:
+        """Stop, whoever asked for it."""
         if self.at_s is None:
             self.at_s = time.monotonic()
+
+    def _note(self, signum: int, frame: Any) -> None:
+        self.now()
 
 
 class _Run:
@@ -98,13 +103,14 @@ class _Run:
         self._observer = Observer(self._kafka, servers.data.path / "run")
         self._look_at_s = 0.0
         self._last: Snapshot | None = None
+        self._parent = Parent()
 
     def run(self) -> int:
         self._start_stages()
         tail = DecisionTail(self._kafka, self._settings.partitions)
         try:
             self._start_senders()
-            while not self._interrupted and not self._input_is_sent():
+            while not self._wants_stop() and not self._input_is_sent():
                 self._turn(tail)
             self._stop_senders()
             self._drain(tail)
@@ -136,6 +142,12 @@ class _Run:
         if not _has_trained(self._kafka):
             self._supervisor.add(trainer_spec(endpoints, self._signing_key, self._settings.label_delay))
         self._supervisor.poll()
+
+    def _wants_stop(self) -> bool:
+        """Ctrl-C, SIGTERM, or a make that was told to end and cannot pass it on."""
+        if self._parent.wants_stop():
+            self._interrupted.now()
+        return bool(self._interrupted)
 
     def _input_is_sent(self) -> bool:
         return self._state_of("simulator") is State.DONE
