@@ -63,7 +63,10 @@ class TransactionalLog(Protocol):
         ...
 
     def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
-        """Next records of the owned partitions, within each partition in offset order; empty after ``wait_ms``."""
+        """Next records of the owned partitions, within each partition in offset order; empty after ``wait_ms``.
+
+        Ownership may change inside; the records are those of the owner that we are when it returns.
+        """
         ...
 
     def take_assignment(self) -> Assignment | None:
@@ -75,7 +78,10 @@ class TransactionalLog(Protocol):
         ...
 
     def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
-        """Committed records of the input topic with ``start <= offset < end``, outside the group."""
+        """Committed records of the input topic with ``start <= offset < end``, outside the group.
+
+        Ends even when offsets below ``end`` hold no record. Fatal when ``start`` is not 0 and the log begins later.
+        """
         ...
 
     def pause(self, partitions: Sequence[int]) -> None:
@@ -142,18 +148,23 @@ class StateStore(Protocol):
         ...
 
     def load(self, partition: int, keys: Sequence[str]) -> list[bytes | None]:
-        """Stored values of ``keys``, in their order; None for a key that is not stored."""
+        """Stored values of ``keys``, in their order; None for a key that is not stored.
+
+        Raises StoreLost unless the partition is as this process left it (claim, save, clear): a lost value must never
+        read as one that was not there yet.
+        """
         ...
 
     def save(self, steps: Sequence[StoreStep]) -> None:
         """Apply ``steps`` in order. Repeating a step whose answer was lost changes nothing.
 
-        Raises StoreLost when a partition's stored mark is gone or is not the expected one.
+        Raises StoreLost when a partition's stored mark is gone or is not the expected one, or when a value that is
+        appended to is not as it was left; the mark is then taken away, so that the next claim starts from nothing.
         """
         ...
 
     def clear(self, partition: int) -> None:
-        """Forget the partition's state, for a rebuild from the log; ownership stays."""
+        """Forget the partition's state, for a rebuild from the log; ownership stays. Repeatable after a crash."""
         ...
 
 

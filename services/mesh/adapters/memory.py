@@ -92,13 +92,22 @@ class MemoryBroker:
 
     def commit(self, group: _Group, outputs: Sequence[OutRecord], offsets: Mapping[int, CommittedOffset]) -> None:
         """All or nothing."""
+        written = [self.produce(out.topic, out.key, out.value, out.partition, out.headers) for out in outputs]
+        self._mark({(record.topic, record.partition) for record in written})
+        group.offsets.update(offsets)
+
+    def abort(self, outputs: Sequence[OutRecord]) -> None:
+        """The records of an aborted transaction and its marker take offsets and are never seen."""
         touched = set()
         for out in outputs:
-            record = self.produce(out.topic, out.key, out.value, out.partition, out.headers)
-            touched.add((record.topic, record.partition))
-        for where in touched:
-            self._ends[where] += 1
-        group.offsets.update(offsets)
+            chosen = self.partitioner.partition_of(out.key or b"") if out.partition is None else out.partition
+            self._ends[out.topic, chosen] = self._ends.get((out.topic, chosen), 0) + 1
+            touched.add((out.topic, chosen))
+        self._mark(touched)
+
+    def _mark(self, places: set[tuple[str, int]]) -> None:
+        for place in places:
+            self._ends[place] += 1
 
     def all_records(self, topic: str) -> list[InRecord]:
         """Every record of ``topic``, partition by partition."""
@@ -154,7 +163,6 @@ class MemoryLog:
         self._check_owner()
         if self._generation != self._group.generation:
             self._rebalance()
-            return []
         batch: list[InRecord] = []
         for partition in sorted(self._positions):
             if partition in self._paused:
@@ -174,10 +182,14 @@ class MemoryLog:
 
     def commit(self, outputs: Sequence[OutRecord], offsets: Mapping[int, CommittedOffset]) -> None:
         """See the port."""
-        self._crash("before_commit")
-        self._check_owner()
-        if self._generation != self._group.generation:
-            raise Transient("the group has rebalanced since this batch was polled")
+        try:
+            self._crash("before_commit")
+            self._check_owner()
+            if self._generation != self._group.generation:
+                raise Transient("the group has rebalanced since this batch was polled")
+        except BaseException:
+            self._broker.abort(outputs)
+            raise
         self._broker.commit(self._group, outputs, offsets)
         self._crash("after_commit")
 
@@ -235,17 +247,25 @@ class MemoryStore:
         self._clock = clock
         self._crash = crash or (lambda point: None)
         self._epochs: dict[int, int] = {}
+        self._left: dict[int, StoreMark | None] = {}
 
     def claim(self, partition: int) -> StoreMark | None:
         """See the port."""
         self._check_reachable()
         epoch = max(self._redis.epochs.get(partition, 0) + 1, self._clock.now_ms())
         self._redis.epochs[partition] = self._epochs[partition] = epoch
-        return self._redis.marks.get(partition)
+        self._left[partition] = mark = self._redis.marks.get(partition)
+        return mark
 
     def load(self, partition: int, keys: Sequence[str]) -> list[bytes | None]:
         """See the port."""
+        if not keys:
+            return []
         self._check_reachable()
+        self._check_epoch(partition)
+        at, left = self._redis.marks.get(partition), self._left[partition]
+        if at != left:
+            raise StoreLost(f"partition {partition}: state is at {at}, we left it at {left}", partition)
         return [self._redis.values.get((partition, key)) for key in keys]
 
     def save(self, steps: Sequence[StoreStep]) -> None:
@@ -254,6 +274,7 @@ class MemoryStore:
         self._check_reachable()
         for step in steps:
             self._apply(step)
+            self._left[step.partition] = step.mark
             self._crash("after_save")
 
     def clear(self, partition: int) -> None:
@@ -263,6 +284,7 @@ class MemoryStore:
         for where in [where for where in self._redis.values if where[0] == partition]:
             del self._redis.values[where]
         self._redis.marks.pop(partition, None)
+        self._left[partition] = None
 
     def _apply(self, step: StoreStep) -> None:
         self._check_epoch(step.partition)
@@ -277,6 +299,7 @@ class MemoryStore:
         for write in step.writes:
             held = self._redis.values.get((step.partition, write.key), b"")
             if write.command == "append" and len(held) != write.length:
+                del self._redis.marks[step.partition]
                 raise StoreLost(
                     f"partition {step.partition}: {write.key} has {len(held)} bytes, expected {write.length}",
                     step.partition,
@@ -297,6 +320,8 @@ class MemoryStore:
             raise StoreLost(f"partition {partition}: its owner's claim is gone", partition)
         if stored > self._epochs[partition]:
             raise Fenced(f"partition {partition}: a newer owner has claimed its state")
+        if stored < self._epochs[partition]:
+            raise StoreLost(f"partition {partition}: its owner's claim is lost, epoch {stored} is back", partition)
 
     def _check_reachable(self) -> None:
         if not self._redis.reachable:
