@@ -27,6 +27,7 @@ class KafkaJournal:
 
     def read_to_end(self) -> list[InRecord]:
         """See the port."""
+        self.close()
         self._consumer = Consumer(self._settings)
         self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
         self._ended = False

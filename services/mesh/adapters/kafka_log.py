@@ -13,11 +13,13 @@ Why these settings (measured on 2 busy cores; see README, decisions):
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
@@ -35,6 +37,7 @@ TRANSACTION_TIMEOUT_MS = 10_000
 SESSION_TIMEOUT_MS = 10_000
 # Longest pause between polls: a rebuild of state works in slices, so only a hanging step comes near it.
 POLL_INTERVAL_MAX_MS = 120_000
+# A transaction older than TRANSACTION_TIMEOUT_MS is the broker's to abort: nobody waits longer for one.
 CALL_WAIT_S = 10.0
 _FENCED_CODES = frozenset(
     {
@@ -60,16 +63,16 @@ class KafkaLog:
         self._group_metadata: Any = None
         self._added: dict[int, CommittedOffset] = {}
         self._removed: list[int] = []
-        self._owned: set[int] = set()
+        self._joined = False
+        self._left: set[int] = set()  # partitions that were taken from us during the current poll
         self._idle = True
-        self._error: KafkaError | None = None
 
     def open(self) -> None:
         """See the port."""
-        self._added, self._removed, self._owned, self._error = {}, [], set(), None
+        self._added, self._removed, self._joined, self._idle = {}, [], False, True
         try:
             self._producer = Producer(self._producer_settings())
-            self._producer.init_transactions(CALL_WAIT_S * 3)
+            self._producer.init_transactions(CALL_WAIT_S)
             self._consumer = Consumer(self._consumer_settings())
             self._consumer.subscribe(
                 [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -91,6 +94,7 @@ class KafkaLog:
 
     def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
         """See the port. After an empty poll it waits for one record alone, which costs next to nothing."""
+        self._left.clear()
         try:
             messages = self._consumer.consume(1, 0.25) if self._idle else []
             if messages or not self._idle:
@@ -98,31 +102,30 @@ class KafkaLog:
             self._group_metadata = self._consumer.consumer_group_metadata() if messages else None
         except KafkaException as error:
             raise _translate(error, f"polling {self._topic}") from error
-        if self._error is not None:
-            raise _translate(KafkaException(self._error), f"client of {self._group}")
         self._idle = not messages
-        return [record for record in map(self._record, messages) if record is not None]
+        return self._still_ours([record for record in map(self._record, messages) if record is not None])
 
     def take_assignment(self) -> Assignment | None:
-        """See the port."""
-        if not self._added and not self._removed:
+        """See the port. A member that joined and was given nothing is told so, too: it is a ready stand-in."""
+        if not self._joined and not self._added and not self._removed:
             return None
         change = Assignment(self._added, self._removed)
-        self._added, self._removed = {}, []
+        self._added, self._removed, self._joined = {}, [], False
         return change
 
     def commit(self, outputs: Sequence[OutRecord], offsets: Mapping[int, CommittedOffset]) -> None:
         """See the port."""
         producer = self._producer
+        deadline_s = time.monotonic() + CALL_WAIT_S
         try:
             producer.begin_transaction()
             for topic, key, value, partition, headers in outputs:
-                self._produce(topic, key, value, -1 if partition is None else partition, headers)
-            if outputs and producer.flush(CALL_WAIT_S):
+                self._produce(topic, key, value, -1 if partition is None else partition, headers, deadline_s)
+            if outputs and producer.flush(_left_s(deadline_s)):
                 raise Transient(f"{self._group}: broker took over {CALL_WAIT_S:.0f} s to accept a batch")
             moves = [TopicPartition(self._topic, p, c.offset, c.metadata) for p, c in offsets.items()]
-            producer.send_offsets_to_transaction(moves, self._group_metadata, CALL_WAIT_S)
-            producer.commit_transaction(CALL_WAIT_S)
+            producer.send_offsets_to_transaction(moves, self._group_metadata, _left_s(deadline_s))
+            producer.commit_transaction(_left_s(deadline_s))
         except KafkaException as error:
             raise _translate(error, f"committing {self._group}") from error
 
@@ -132,15 +135,32 @@ class KafkaLog:
 
     def pause(self, partitions: Sequence[int]) -> None:
         """See the port."""
-        self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+        try:
+            self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+        except KafkaException as error:
+            raise _translate(error, f"pausing {self._topic}{list(partitions)}") from error
 
-    def _produce(self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Any) -> None:
+    def _still_ours(self, records: list[InRecord]) -> list[InRecord]:
+        """``records`` without those of partitions that left while they were gathered: another process has them."""
+        if not self._left:
+            return records
+        back = self._left.intersection(self._added)
+        if any(record.partition in back for record in records):
+            # Read before it left or after it came back? Its reading position is right in a new session only.
+            raise Transient(f"{self._topic}{sorted(back)} left and came back within one poll")
+        return [record for record in records if record.partition not in self._left]
+
+    def _produce(
+        self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Any, deadline_s: float
+    ) -> None:
         while True:
             try:
                 self._producer.produce(topic, value, key, partition, headers=headers)
                 return
             except BufferError:
                 self._producer.poll(0.01)  # the client's queue is bounded: wait for the broker
+                if time.monotonic() > deadline_s:
+                    raise Transient(f"{self._group}: the producer's queue is full for {CALL_WAIT_S:.0f} s") from None
 
     def _record(self, message: Message) -> InRecord | None:
         error = message.error()
@@ -158,22 +178,29 @@ class KafkaLog:
             message.headers() or (),
         )
 
-    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
-        for found in consumer.committed(partitions, CALL_WAIT_S):
-            offset = None if found.offset < 0 else found.offset
-            self._added[found.partition] = CommittedOffset(offset, found.metadata or "")
-            self._owned.add(found.partition)
-            self._removed = [p for p in self._removed if p != found.partition]
+    def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        """Start each partition exactly where its metadata was read: one answer of the broker decides both."""
+        self._joined = True
+        found = consumer.committed(partitions, CALL_WAIT_S) if partitions else []
+        for place in found:
+            if place.error is not None:
+                # Reading on as if nothing were committed would repeat the whole log without its watermarks.
+                raise KafkaException(place.error)
+            committed = None if place.offset < 0 else place.offset
+            self._added[place.partition] = CommittedOffset(committed, place.metadata or "")
+        consumer.incremental_assign(
+            [TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in found]
+        )
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         for gone in partitions:
-            self._owned.discard(gone.partition)
+            self._left.add(gone.partition)
+            # Added and gone again before anybody took it: nobody has to let go of it.
             if self._added.pop(gone.partition, None) is None:
                 self._removed.append(gone.partition)
 
     def _note_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._error = error
+        """With a callback set, fatal errors are raised by the call in progress; all others pass by themselves."""
 
     def _producer_settings(self) -> dict[str, Any]:
         return {
@@ -201,7 +228,8 @@ class KafkaLog:
             "partition.assignment.strategy": "cooperative-sticky",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
+            # Every start is explicit (_on_assign): out of range can only mean that retention overtook us. Say so.
+            "auto.offset.reset": "error",
             "isolation.level": "read_committed",
             "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": 1_000,
@@ -215,11 +243,23 @@ class KafkaLog:
         }
 
 
+def _left_s(deadline_s: float) -> float:
+    """Seconds to the deadline; never 0, which would mean "do not wait at all"."""
+    return max(0.1, deadline_s - time.monotonic())
+
+
 def _translate(error: KafkaException, doing: str) -> Transient | Fatal:
     cause = error.args[0]
     text = f"{doing}: {cause.name()}: {cause.str()}"
     if cause.code() in _FENCED_CODES:
         return Fenced(text)
+    if cause.code() == KafkaError._AUTO_OFFSET_RESET:
+        return Fatal(
+            f"{text}; the log no longer holds what was to be read next: retention was shorter than the outage. "
+            "Set the group's offset, or delete the partition's stored state, on purpose"
+        )
+    if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return Fatal(f"{text}; an output is above its topic's max.message.bytes: raise it, repeating will not help")
     if cause.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
         return Fatal(f"{text}; grant this service's principal its topics")
     return Transient(text)

@@ -6,16 +6,25 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_INVALID,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from services.mesh.errors import Transient
+from services.mesh.errors import Fatal, Transient
 from services.mesh.ports import InRecord
 
 _BATCH_RECORDS_MAX = 1_000
 # ``consume`` waits this long for a full batch, so the end of a stretch costs it once.
 _CONSUME_WAIT_S = 0.02
 _CALL_WAIT_S = 10.0
+_SILENCE_S_MAX = 10.0
 # Longer than any transaction of ours may stay open (10 s) and the broker's scan for dead ones.
 _SETTLE_WAIT_S = 30.0
 _SETTLE_POLL_S = 0.05
@@ -32,16 +41,23 @@ class KafkaReader:
     def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
         """Committed records with ``start <= offset < end``, in order, in batches; ends at the log's end too.
 
-        Raises Transient.
+        Raises Transient; Fatal when ``start`` is not 0 and the log begins later.
         """
         if start >= end:
             return
-        consumer = Consumer(reader_settings(self._bootstrap, self._name))
+        # Out of range must not mean "from the first": a hole in a replay would be silently wrong state.
+        settings = reader_settings(self._bootstrap, self._name) | {"auto.offset.reset": "error"}
+        consumer = Consumer(settings)
         try:
-            consumer.assign([TopicPartition(self._topic, partition, start)])
+            consumer.assign([TopicPartition(self._topic, partition, start or OFFSET_BEGINNING)])
             ended = False
+            heard_s = time.monotonic()
             while not ended:
                 messages = consumer.consume(_BATCH_RECORDS_MAX, _CONSUME_WAIT_S)
+                if messages:
+                    heard_s = time.monotonic()
+                elif time.monotonic() - heard_s > _SILENCE_S_MAX:
+                    raise Transient(f"reading {self._topic}[{partition}]: no answer for {_SILENCE_S_MAX:.0f} s")
                 records = [record for message in messages if (record := self._record(message)) is not None]
                 wanted = [record for record in records if record.offset < end]
                 ended = (
@@ -51,13 +67,14 @@ class KafkaReader:
                 )
                 if wanted:
                     yield wanted
+                    heard_s = time.monotonic()  # whoever reads may take its time
         except KafkaException as error:
             raise Transient(f"reading {self._topic}[{partition}]: {error}") from error
         finally:
             consumer.close()
 
     def ends(self, partition: int) -> tuple[int, int]:
-        """First offset that is kept, and the one after the last, once no transaction is open there. Raises Transient."""
+        """First offset kept, and the one after the last, once no transaction is open there. Raises Transient."""
         admin = AdminClient({"bootstrap.servers": self._bootstrap})
         deadline_s = time.monotonic() + _SETTLE_WAIT_S
         try:
@@ -99,7 +116,13 @@ class KafkaReader:
             )
         if error.code() == KafkaError._PARTITION_EOF or error.retriable() or error.code() == KafkaError._TRANSPORT:
             return None
-        raise Transient(f"reading {self._topic}[{message.partition()}]: {error.str()}")
+        place = f"{self._topic}[{message.partition()}]"
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise Fatal(
+                f"{place}: {error.str()}; the log no longer holds what state is to be replayed from: delete the stored "
+                "state of this partition, and it is rebuilt from what there is"
+            )
+        raise Transient(f"reading {place}: {error.str()}")
 
 
 def reader_settings(bootstrap: str, name: str) -> dict[str, Any]:
