@@ -78,7 +78,11 @@ class Codec:
         """The record in ``value``; Poison when it is not one of this schema."""
         if value is None or value[:HEADER_BYTES] != self._header:
             raise Poison(RejectCode.UNDECODABLE, _foreign(value, self.schema))
-        return read(value, HEADER_BYTES, self._parsed, self.schema.file)[0]
+        record, end = read(value, HEADER_BYTES, self._parsed, self.schema.file)
+        if end != len(value):
+            # An extension copies these bytes: what is behind the record would be read as its next fields.
+            raise Poison(RejectCode.UNDECODABLE, f"{self.schema.file}: {len(value) - end} bytes behind the record")
+        return record
 
 
 class Extension:

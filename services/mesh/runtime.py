@@ -33,8 +33,10 @@ BATCH_WAIT_MS = 10
 # A reopen costs a second of group protocol; waiting longer between tries only matters when the broker is down.
 REOPEN_WAIT_S_FIRST = 0.2
 REOPEN_WAIT_S_MAX = 5.0
-# Two processes with one slot fence each other for ever; after this many in a row one has to give up.
+# Two processes with one slot fence each other within seconds, for ever; after this many in a row one has to give up.
 FENCES_MAX = 3
+# A session that lasted this long was no such fight, even if it had nothing to process.
+SESSION_S_GOOD = 30.0
 
 
 class StageRuntime:
@@ -63,18 +65,19 @@ class StageRuntime:
         self._handler: Handler
         self._marks: dict[int, Marks] = {}
         self._guards: dict[int, RejectGuard] = {}
-        self._halted = ""
+        self._halted = ""  # why; outlives sessions: only a person starts a halted stage again
         self.stop = Flag()
 
     def run(self) -> None:
         """Process until stopped; returns after a clean drain. Raises Fatal."""
         wait_s, fences = REOPEN_WAIT_S_FIRST, 0
         while not self.stop.is_set():
-            turns_before = self._telemetry.batches
+            batches_before, started_s = self._telemetry.batches, self._clock.monotonic_s()
             try:
                 self._session()
             except Transient as error:
-                progressed = self._telemetry.batches > turns_before
+                lasted_s = self._clock.monotonic_s() - started_s
+                progressed = self._telemetry.batches > batches_before or lasted_s >= SESSION_S_GOOD
                 fences = 0 if progressed else fences
                 fences += isinstance(error, Fenced)
                 if fences >= FENCES_MAX:
@@ -84,19 +87,20 @@ class StageRuntime:
                     ) from error
                 wait_s = REOPEN_WAIT_S_FIRST if progressed else min(wait_s * 2, REOPEN_WAIT_S_MAX)
                 self._telemetry.reopened(str(error))
+                self._telemetry.alive()  # a broker that is down must not look like a loop that hangs
                 logging.warning("stage=%s reopening in %.1f s: %s", self._stage.name, wait_s, error)
                 self.stop.wait(wait_s)
 
     def _session(self) -> None:
         self._handler = self._make_handler()
         self._marks, self._guards = {}, {}
-        self._halted = ""
         try:
             self._log.open()
             while not self.stop.is_set():
                 self.turn()
         finally:
             self._telemetry.ready(False)
+            self._telemetry.owns([])
             self._log.close()
 
     def turn(self) -> int:
@@ -202,6 +206,8 @@ def _outputs(emits: Sequence[Emit], batch: Sequence[InRecord], hops: Sequence[Ho
     previous_source, ordinal = -1, 0
     for emit in emits:
         source = emit.source
+        # The next hop drops what is not above its watermark: outputs out of order would be lost there.
+        assert emit.topic == DEAD_LETTERS.name or source >= previous_source, f"{emit.topic}: {source} after its turn"
         if emit.topic == DEAD_LETTERS.name:
             outputs.append(OutRecord(emit.topic, emit.key, emit.value, emit.partition, list(emit.headers)))
             continue

@@ -1,6 +1,7 @@
 """How every stage process starts, runs and ends: settings, health, signals, the loop, an exit status.
 
-Exit status: 0 drained and stopped; 78 (EX_CONFIG) Fatal, said in one line; 70 the watchdog's.
+Exit status: 0 drained and stopped; 78 (EX_CONFIG) Fatal, said in one line; 75 (EX_TEMPFAIL) what it needs to start was
+out of reach; 70 the watchdog's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.mesh.adapters.kafka_log import KafkaLog
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.tracing import SpanRecorder, exporter_from_environment
 from services.mesh.adapters.watchdog import watch
-from services.mesh.errors import Fatal
+from services.mesh.errors import Fatal, Transient
 from services.mesh.ports import Clock
 from services.mesh.runtime import StageRuntime
 from services.mesh.settings import Environment
@@ -28,6 +29,7 @@ from services.mesh.telemetry import StageTelemetry
 from services.mesh.topology import Stage
 
 EXIT_CONFIG = 78
+EXIT_LATER = 75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ class Parts:
 
 
 def run_stage(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler]]) -> None:
-    """Run ``stage`` in this process until SIGTERM or SIGINT; does not return on Fatal (exit status 78).
+    """Run ``stage`` in this process until SIGTERM or SIGINT; does not return when it fails (see exit status above).
 
     ``wire`` reads the service's own settings and returns the factory of its handlers.
     """
@@ -75,6 +77,9 @@ def run_stage(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Ha
     except Fatal as fatal:
         logging.error("fatal: %s", fatal)
         sys.exit(EXIT_CONFIG)
+    except Transient as transient:
+        logging.error("not started: %s; start it again", transient)
+        sys.exit(EXIT_LATER)
 
 
 def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler]]) -> None:
@@ -82,6 +87,7 @@ def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler
     clock = SystemClock()
     settings = ProcessSettings.read(environment)
     telemetry = StageTelemetry(stage.name, clock)
+    watch(telemetry)
     log = KafkaLog(settings.kafka, stage.name, stage.consumes.name, settings.slot)
     make_handler = wire(Parts(log, clock, telemetry, settings), environment)
     environment.check()
@@ -92,7 +98,6 @@ def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler
     health = HealthServer(telemetry, clock, settings.health_host, settings.health_port)
     if settings.health_file:
         _write_port(settings.health_file, health.port)
-    watch(telemetry)
     logging.info("stage=%s slot=%s health=http://%s:%d", stage.name, settings.slot, settings.health_host, health.port)
     try:
         runtime.run()
