@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from services.features.entities import Entities
-from services.features.owned import OwnedPartition, Read, entity_of
+from services.features.owned import OwnedPartition, Patience, Read, entity_of
 from services.features.settings import FeaturesSettings
 from services.features.views import ViewAdapter
 from services.mesh.errors import Poison, StoreLost, StoreUnreachable
@@ -47,6 +47,7 @@ class FeaturesHandler:
         self._telemetry = telemetry
         self._settings = settings
         self._owned: dict[int, OwnedPartition] = {}
+        self._patience = Patience()
 
     def assign(self, partition: int, committed: CommittedOffset, marks: Marks) -> None:
         """See ``Handler``. The store is claimed at once, so that the former owner is fenced."""
@@ -58,6 +59,7 @@ class FeaturesHandler:
             read=self._read,
             apply=self._absorb,
             admit=_admit,
+            patience=self._patience,
             now_s=self._clock.monotonic_s(),
             entities_max=max(1, self._settings.entities_max // self._settings.partitions_expected),
         )
@@ -66,7 +68,9 @@ class FeaturesHandler:
 
     def revoke(self, partition: int) -> None:
         """See ``Handler``."""
-        self._owned.pop(partition, None)
+        owned = self._owned.pop(partition, None)
+        if owned is not None:
+            owned.release()
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
         """See ``Handler``."""
@@ -98,8 +102,10 @@ class FeaturesHandler:
                 self._save_alone(self._owned[partition], step)
             return
         except StoreUnreachable:
+            now_s = self._clock.monotonic_s()
+            self._patience.failed(now_s)
             for partition, _ in steps:
-                self._owned[partition].lose_store(self._clock.monotonic_s())
+                self._owned[partition].lose_store(now_s)
             return
         for partition, _ in steps:
             self._owned[partition].saved()
@@ -117,16 +123,22 @@ class FeaturesHandler:
     def _save_alone(self, owned: OwnedPartition, step: StoreStep) -> None:
         try:
             self._store.save([step])
-        except (StoreLost, StoreUnreachable):
+        except StoreLost:
+            owned.lose_store(self._clock.monotonic_s())
+        except StoreUnreachable:
+            self._patience.failed(self._clock.monotonic_s())
             owned.lose_store(self._clock.monotonic_s())
         else:
             owned.saved()
 
     def _bring_in(self, batch: Sequence[InRecord]) -> None:
-        """Load what the batch touches; wait for state that is out of reach, but only so long."""
+        """Load what the batch touches; wait for state that is out of reach, but only so long: all partitions together
+        in this batch, and each since its state went out of reach."""
         wanted: dict[int, set[str]] = {}
         for record in batch:
             wanted.setdefault(record.partition, set()).add(entity_of(record))
+        wait_s_max = self._settings.feature_wait_ms_max / 1000
+        began_s = self._clock.monotonic_s()
         for partition, entities in wanted.items():
             owned = self._owned[partition]
             while owned.entities.missing(entities):
@@ -134,17 +146,23 @@ class FeaturesHandler:
                 if owned.phase == "ready":
                     self._load(owned, entities, now_s)
                     continue
-                if (now_s - owned.not_ready_since_s) * 1000 >= self._settings.feature_wait_ms_max:
+                if now_s - min(owned.not_ready_since_s, began_s) >= wait_s_max:
                     break
                 if not owned.advance(now_s):
                     self._clock.sleep_s(_WAIT_POLL_S)
                 self._telemetry.alive()
 
     def _load(self, owned: OwnedPartition, entities: set[str], now_s: float) -> None:
+        if not self._patience.is_over(now_s):
+            owned.lose_store(now_s)  # another partition has just found the store away
+            return
         loaded = owned.entities.loaded
         try:
             owned.entities.load(entities)
+        except StoreLost:
+            owned.lose_store(now_s)
         except StoreUnreachable:
+            self._patience.failed(self._clock.monotonic_s())
             owned.lose_store(now_s)
         self._telemetry.metrics.add("weir_state_misses", owned.entities.loaded - loaded)
 

@@ -4,10 +4,14 @@ The store is *ready* when it holds the state as of ``next_offset`` (what Kafka h
 crash between commit and save, an outage, a total loss), the log is replayed from the store's mark to ``next_offset``
 without emitting, in slices, while entities that are in memory go on being served exactly. Only an entity that is in
 neither place is out of reach. There is no other path: assignment, outage and loss all end here.
+
+Why a replay's end is safe to take over from: it ends only at ``next_offset``, where every event that memory has seen is
+behind it, applied by the same code in the same order, and those that memory could not place are applied as well.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -19,13 +23,35 @@ from services.mesh.watermark import Marks
 
 # A step blocks the whole store while its script runs: 256 events take about 1 ms.
 STEP_EVENTS_MAX = 256
-# A store that is down is asked again this often; each try may cost the store's answer wait.
-RETRY_S = 1.0
+# A try at a store that hangs costs its answer wait (0.5 s), in which nothing is decided: a tenth of the time at most.
+RETRY_S_FIRST = 1.0
+RETRY_S_MAX = 5.0
 
 Phase = Literal["ready", "behind", "unreachable"]
 Read = Callable[[int, int, int], Iterator[list[InRecord]]]
 Apply = Callable[[Entities, Sequence[InRecord]], None]
 Admit = Callable[[Marks, InRecord], bool]
+
+
+class Patience:
+    """When a store that did not answer may be asked again; shared by all its partitions, so that one asks for all."""
+
+    def __init__(self) -> None:
+        self._wait_s = RETRY_S_FIRST
+        self._until_s = -math.inf
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether the store may be asked."""
+        return now_s >= self._until_s
+
+    def failed(self, now_s: float) -> None:
+        """The store did not answer."""
+        self._until_s = now_s + self._wait_s
+        self._wait_s = min(2 * self._wait_s, RETRY_S_MAX)
+
+    def answered(self) -> None:
+        """The store did its work."""
+        self._wait_s = RETRY_S_FIRST
 
 
 class OwnedPartition:
@@ -41,6 +67,7 @@ class OwnedPartition:
         read: Read,
         apply: Apply,
         admit: Admit,
+        patience: Patience,
         now_s: float,
         entities_max: int,
     ) -> None:
@@ -57,7 +84,7 @@ class OwnedPartition:
         self._admit = admit
         self._entities_max = entities_max
         self._stored: int | None = None
-        self._retry_at_s = now_s
+        self._patience = patience
         self._rebuilt: Entities | None = None
         self._replay: Iterator[list[InRecord]] | None = None
         self._replay_end = 0
@@ -65,15 +92,20 @@ class OwnedPartition:
 
     def advance(self, now_s: float) -> bool:
         """One slice of work towards *ready*: a claim, or some replayed records; False when there was nothing to do."""
-        if self.phase == "ready" or (self.phase == "unreachable" and now_s < self._retry_at_s):
+        if self.phase == "ready" or (self.phase == "unreachable" and not self._patience.is_over(now_s)):
             return False
         try:
             if self.phase == "unreachable":
                 self._begin()
             else:
                 self._replay_slice()
-        except (StoreUnreachable, StoreLost):
+        except StoreUnreachable:
+            self._patience.failed(now_s)
             self.lose_store(now_s)
+        except StoreLost:
+            self.lose_store(now_s)
+        else:
+            self._patience.answered()
         return True
 
     def lose_store(self, now_s: float) -> None:
@@ -81,7 +113,10 @@ class OwnedPartition:
         if self.phase == "ready":
             self.not_ready_since_s = now_s
         self.phase = "unreachable"
-        self._retry_at_s = now_s + RETRY_S
+        self._rebuilt = self._replay = None
+
+    def release(self) -> None:
+        """Stop owning: a replay lets go of its reader's connection now, not when memory is collected."""
         self._rebuilt = self._replay = None
 
     def step_to(self, committed: CommittedOffset) -> StoreStep | None:
@@ -108,7 +143,6 @@ class OwnedPartition:
         self._stored = mark.offset if mark else None
         self._replay_marks = Marks.from_metadata(mark.metadata) if mark else Marks()
         self._rebuilt = Entities(self.partition, self._view, self._store, self._entities_max)
-        self._replay = None
         self.phase = "behind"
         if (self._stored or 0) == self.next_offset:
             self._become_ready(keep_memory=not self.entities.is_empty)
@@ -150,7 +184,7 @@ class OwnedPartition:
         """Memory and store agree. After a replay what it built takes over: memory lacks what was out of reach."""
         if not keep_memory and self._rebuilt is not None:
             self.entities = self._rebuilt
-        self._rebuilt = self._replay = None
+        self._rebuilt = None
         self.phase = "ready"
 
 

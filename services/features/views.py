@@ -96,14 +96,7 @@ class TerminalView:
         if branch == _LABEL_BRANCH:
             self._absorb_label(state, value)
             return None, "ok"
-        event, end = read(value, _PAYLOAD, self._event, self._update.file)
-        if end != len(value) or len(event["customer_vector"]) != self._customer_bytes:
-            raise Poison(
-                RejectCode.UNDECODABLE,
-                f"customer_vector of {len(event['customer_vector'])} bytes where {self._customer_bytes} belong; "
-                "do both features stages run the same feature set?",
-                "customer_vector",
-            )
+        event, end = self._event_in(value)
         vector, status = _vector(self.view, state, event)
         worse = max(status, event["customer_status"], key=_WORSE.__getitem__)
         own = {
@@ -123,8 +116,20 @@ class TerminalView:
         if branch == _LABEL_BRANCH:
             self._absorb_label(state, value)
             return
-        event, _ = read(value, _PAYLOAD, self._event, self._update.file)
+        event, _ = self._event_in(value)
         _vector(self.view, state, event)
+
+    def _event_in(self, value: bytes) -> tuple[dict[str, Any], int]:
+        """The event and where it ends. What is refused live must be refused in a replay, so both come here."""
+        event, end = read(value, _PAYLOAD, self._event, self._update.file)
+        if end != len(value) or len(event["customer_vector"]) != self._customer_bytes:
+            raise Poison(
+                RejectCode.UNDECODABLE,
+                f"customer_vector of {len(event['customer_vector'])} bytes where {self._customer_bytes} belong, "
+                f"{len(value) - end} bytes behind the record; do both features stages run the same feature set?",
+                "customer_vector",
+            )
+        return event, end
 
     def _opened(self, record: InRecord) -> tuple[bytes, bytes]:
         value = record.value or b""
@@ -141,7 +146,13 @@ class TerminalView:
 
 
 def _vector(view: View, state: EntityState | None, event: Event | dict[str, Any]) -> tuple[bytes, FeatureStatus]:
-    exponent = EXPONENTS[event["currency"]]
+    exponent = EXPONENTS.get(event["currency"])
+    if exponent is None:
+        raise Poison(
+            RejectCode.UNDECODABLE,
+            f"currency={event['currency']!r}: not known to this version; deploy ingestion and features of one version",
+            "currency",
+        )
     if state is None:
         return view.fallback_vector(event["event_time_ms"], event["amount_minor"], exponent), "fallback"
     tag = tag_of(identity_of(event["customer_id"], event["event_id"]))
