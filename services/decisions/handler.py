@@ -9,7 +9,7 @@ from typing import Any
 from services.decisions.columns import columns_of
 from services.decisions.desk import PolicyDesk
 from services.mesh.codec import HEADER_BYTES, Codec, Extension, schema
-from services.mesh.errors import Poison
+from services.mesh.errors import Poison, RejectCode
 from services.mesh.feature_set import FeatureSetPin
 from services.mesh.ports import InRecord
 from services.mesh.stage import Emit, Stateless, dead_letter
@@ -35,7 +35,7 @@ class DecisionsHandler(Stateless):
         emits: list[Emit] = []
         for source, record in enumerate(batch):
             try:
-                events.append(self._codec.decode(record.value))
+                events.append(self._decoded(record))
             except Poison as poison:
                 emits.append(dead_letter(record, source, "decisions", poison))
                 continue
@@ -47,6 +47,19 @@ class DecisionsHandler(Stateless):
     def idle(self) -> None:
         """See ``Handler``: between two batches is where policies change."""
         self._desk.turn()
+
+    def _decoded(self, record: InRecord) -> dict[str, Any]:
+        event = self._codec.decode(record.value)
+        columns = self._features
+        if event["feature_set"] != columns.content_hash or len(event["vector"]) != 4 * len(columns.names):
+            # Rules read columns by name: another set's would be other numbers under the same names.
+            raise Poison(
+                RejectCode.UNDECODABLE,
+                f"feature_set={event['feature_set']} with {len(event['vector'])} bytes: rules here read "
+                f"{columns.content_hash} with {4 * len(columns.names)}; deploy all stages of one version, then requeue",
+                "feature_set",
+            )
+        return event
 
     def _decide(self, batch: Sequence[InRecord], places: list[int], events: list[dict[str, Any]]) -> list[Emit]:
         policy = self._desk.policy

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.mesh.bundle import BundleRefused, verify
+from services.mesh.bundle import Bundle, BundleRefused, Refusal, verify
 from services.mesh.codec import Codec
 from services.mesh.errors import Poison
 from services.mesh.feature_set import FeatureSetPin
@@ -24,6 +25,15 @@ from services.scoring.probation import Probation
 from services.scoring.roster import Roster
 
 _SETTLE_POLL_S = 0.02
+
+
+class _Trial(NamedTuple):
+    """The bundle on probation: bytes that pass for another version, or other bytes for this one, are not it."""
+
+    version: str
+    bundle: Bundle
+    manifest: Manifest
+    probation: Probation
 
 
 class ModelDesk:
@@ -47,7 +57,7 @@ class ModelDesk:
         self._codec = Codec("model_release.v1.avsc")
         self._roster = Roster()
         self._loaded: dict[str, Scorer] = {}
-        self._trial: tuple[str, Manifest, Probation] | None = None
+        self._trial: _Trial | None = None
         self.champion: Scores = bootstrap
         self.challengers: list[Scorer] = []
 
@@ -79,10 +89,13 @@ class ModelDesk:
     def _settle(self) -> bool:
         """Bring what serves closer to what should; True when they agree."""
         while True:
-            wanted = [v for v in (self._roster.champion(), *self._roster.beside()) if v is not None]
-            missing = [v for v in wanted if v not in self._loaded]
+            champion, beside = self._roster.champion(), self._roster.beside()
+            missing = [v for v in (champion, *beside) if v is not None and v not in self._loaded]
+            self._end_trial_unless(missing[0] if missing else None)
+            if champion is None or champion in self._loaded:
+                # Not held up by a challenger that is still on trial.
+                self._put_in_force(champion, [v for v in beside if v in self._loaded and v != champion])
             if not missing:
-                self._put_in_force()
                 return True
             if not self._try(missing[0]):
                 return False
@@ -90,32 +103,32 @@ class ModelDesk:
     def _try(self, version: str) -> bool:
         """Move the trial of ``version`` on; True when it has ended, either way."""
         try:
-            if self._trial is not None and self._trial[0] != version:
-                self._trial[2].close()
-                self._trial = None
             bundle = self._roster.bundles[version]
             if self._trial is None:
                 manifest = verify(bundle, self._keys, self._features.content_hash, self._features.names)
                 if manifest.model_version != version:
-                    self._roster.refuse(version)
-                    self._refused(version, f"its manifest says {manifest.model_version}")
-                    return True
-                self._trial = (version, manifest, Probation(bundle, manifest))
-            _, manifest, probation = self._trial
-            if not probation.passed():
+                    raise BundleRefused(Refusal.MALFORMED_MANIFEST, f"its manifest says {manifest.model_version}")
+                self._trial = _Trial(version, bundle, manifest, Probation(bundle, manifest))
+            if not self._trial.probation.passed():
                 return False
-            self._loaded[version] = Scorer(manifest, bundle.model, bundle.fallback)
+            self._loaded[version] = Scorer(self._trial.manifest, bundle.model, bundle.fallback)
         except BundleRefused as refused:
             self._roster.refuse(version)
             self._refused(version, str(refused))
         self._trial = None
         return True
 
-    def _put_in_force(self) -> None:
-        version = self._roster.champion()
+    def _end_trial_unless(self, version: str | None) -> None:
+        """End a trial whose outcome nobody waits for any more, or whose bundle was released anew with other bytes."""
+        trial = self._trial
+        if trial is not None and (trial.version != version or self._roster.bundles[version] is not trial.bundle):
+            trial.probation.close()
+            self._trial = None
+
+    def _put_in_force(self, version: str | None, beside: list[str]) -> None:
         champion: Scores = self._bootstrap if version is None else self._loaded[version]
-        self.challengers = [self._loaded[v] for v in self._roster.beside() if v != version]
-        kept = {champion.version, *(c.version for c in self.challengers)}
+        self.challengers = [self._loaded[v] for v in beside]
+        kept = {champion.version, *beside}
         self._loaded = {v: scorer for v, scorer in self._loaded.items() if v in kept}
         if champion.version != self.champion.version:
             logging.info("model %s serves from now on, in place of %s", champion.version, self.champion.version)

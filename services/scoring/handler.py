@@ -40,6 +40,7 @@ class ScoringHandler(Stateless):
         source, target = schema("features.v1.avsc"), schema("score.v1.avsc")
         self._codec = Codec("features.v1.avsc")
         self._own = Extension(source, source.fields, target, target.fields)
+        self._vector_bytes = 4 * len(features.names)
         self._buckets: dict[str, int] = {}
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
@@ -70,6 +71,13 @@ class ScoringHandler(Stateless):
                 f"feature_set={event['feature_set']}: this scorer knows {self._features.content_hash}; deploy features "
                 "and scoring of one version, then requeue",
                 "feature_set",
+            )
+        if len(event["vector"]) != self._vector_bytes:
+            # Rows are cut from the joined vectors: one of another length would shift all behind it.
+            raise Poison(
+                RejectCode.UNDECODABLE,
+                f"vector of {len(event['vector'])} bytes where {self._vector_bytes} belong",
+                "vector",
             )
         return event
 
