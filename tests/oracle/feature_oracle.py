@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -141,7 +142,7 @@ class FeatureOracle:
         """Times up to here are not kept."""
         return None if entity.newest is None else entity.newest - REACH[self.view] - LATENESS
 
-    def reaches(self) -> list[float]:
+    def reaches(self) -> Sequence[float]:
         """How far back each feature looks."""
         if self.view == "customer":
             return [-math.inf] * 3 + list(CUSTOMER_WINDOWS.values()) * 2
