@@ -23,8 +23,8 @@ from services.mesh.signing import AlteredError, UnknownKeyError, check_signature
 DOMAIN = b"weir/model-bundle/v1"
 # 25 features with 16 golden rows make 6 kB; a thousand features with 64 golden rows 400 kB.
 MANIFEST_BYTES_MAX = 512 * 1024
-# 100 trees of depth 3 are 116 kB; 500 of depth 6 about 2 MB. Both files and the manifest fit one record of 9 MB.
-MODEL_BYTES_MAX = 4 * 1024 * 1024
+# 100 trees of depth 3 are 116 kB; 500 of depth 6 about 2 MB. Both files and the manifest fit one record of models.v1.
+MODEL_BYTES_MAX = 3_500 * 1024
 BUNDLE_BYTES_MAX = MANIFEST_BYTES_MAX + 2 * MODEL_BYTES_MAX
 # A UBJSON object whose first key ("learner") has a 64-bit length, as xgboost writes it. JSON text begins with {" or {␣.
 UBJ_HEAD = b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner"

@@ -18,7 +18,9 @@ POINTS_FRAUDS_MIN = 1_000
 POINTS_MAX = 64
 # Log-odds by which the lines go on beyond the outermost centres, half way to 0 and to 1.
 TAIL_MARGIN = 10.0
-CENTRES_APART_MIN = 1e-3  # a line between closer centres would be all but vertical
+# A line between closer centres would be all but vertical, between closer rates all but level.
+CENTRES_APART_MIN = 1e-3
+RATES_RATIO_MIN = 1 + 1e-6
 NEWTON_STEPS_MAX = 100
 NEWTON_CHANGE_MIN = 1e-10
 
@@ -92,7 +94,7 @@ def _pool(
     blocks: list[tuple[float, float, float]] = []
     for centre, rate, w in zip(centres.tolist(), rates.tolist(), weight.tolist(), strict=True):
         block = (centre, rate, w)
-        while blocks and (blocks[-1][1] >= block[1] or block[0] - blocks[-1][0] < CENTRES_APART_MIN):
+        while blocks and not _apart(blocks[-1], block):
             before = blocks.pop()
             total = before[2] + block[2]
             block = (
@@ -102,6 +104,10 @@ def _pool(
             )
         blocks.append(block)
     return [block[0] for block in blocks], [block[1] for block in blocks]
+
+
+def _apart(before: tuple[float, float, float], after: tuple[float, float, float]) -> bool:
+    return after[0] - before[0] >= CENTRES_APART_MIN and after[1] > before[1] * RATES_RATIO_MIN
 
 
 def _log_loss(log_odds: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> float:

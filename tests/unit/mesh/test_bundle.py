@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.mesh import topics
 from services.mesh.bundle import (
+    BUNDLE_BYTES_MAX,
     DOMAIN,
     MANIFEST_BYTES_MAX,
     MODEL_BYTES_MAX,
@@ -169,6 +171,10 @@ def test_absurd_sizes_are_refused_before_anything_is_read(part: str, size: int) 
     code, message = refusal(dataclasses.replace(bundle(), **{part: bytes(size)}))
     assert code is Refusal.TOO_LARGE
     assert str(size) in message
+
+
+def test_the_largest_bundle_fits_a_record_of_its_topic() -> None:
+    assert BUNDLE_BYTES_MAX + 65_536 <= topics.MODEL_BYTES_MAX  # names, reasons and framing beside it
 
 
 def test_another_feature_set_is_refused_with_both_names() -> None:

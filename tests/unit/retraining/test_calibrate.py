@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.mesh.calibration import Platt, Points, calibrated, flaw
@@ -68,7 +68,8 @@ def test_points_follow_a_shape_that_no_logistic_has() -> None:
 @given(
     st.lists(st.tuples(st.floats(-20, 20, width=32), st.booleans()), min_size=2, max_size=300),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
+@example([(0.0, True)] * 4 + [(-1.0, True), (-2.0, False)])  # rates equal but for their last bit
 def test_points_rise_strictly_and_stay_probabilities(labelled: list[tuple[float, bool]]) -> None:
     margins = np.array([margin for margin, _ in labelled], dtype=np.float32)
     found = fit_points(margins, np.array([fraud for _, fraud in labelled]))
