@@ -3,7 +3,8 @@
 One header instead of six because each costs more than a microsecond a hop. Layout of ``weir``, little-endian:
 version u8, origin partition u16, origin offset i64, previous partition u16, previous offset i64, ordinal u16.
 *Origin* is the record in ``events.raw.v1``; *previous* is the record that the producing stage was handed; *ordinal*
-counts that stage's outputs for it.
+counts that stage's outputs for it. Where two stages write one topic, their previous partitions would collide in its
+readers' watermarks, so each stage has a *lane* (``topology.py``), carried in the previous partition's upper bits.
 """
 
 from __future__ import annotations
@@ -21,14 +22,23 @@ _VERSION = 1
 _LAYOUT = struct.Struct("<BHqHqH")
 
 
+# Partitions of one lane: above what the watermark allows (see ``watermark.check_partitions``), and 16 lanes in 14 bits.
+LANE = 1_024
+
+
 class Hop(NamedTuple):
     """Where a record comes from."""
 
     origin_partition: int
     origin_offset: int
-    previous_partition: int
+    previous_partition: int  # lane * LANE + partition
     previous_offset: int
     ordinal: int
+
+    @property
+    def previous_partition_number(self) -> int:
+        """The previous partition without its lane."""
+        return self.previous_partition % LANE
 
 
 def pack_hop(hop: Hop) -> bytes:

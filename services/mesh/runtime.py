@@ -19,7 +19,7 @@ from threading import Event as Flag
 
 from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
 from services.mesh.flood import REJECTS_MAX, WINDOW_RECORDS, RejectGuard
-from services.mesh.headers import TRACEPARENT, WEIR, Hop, find, pack_hop, unpack_hop
+from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, find, pack_hop, unpack_hop
 from services.mesh.ports import Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog
 from services.mesh.stage import Emit, Handler, dead_letter
 from services.mesh.telemetry import StageTelemetry
@@ -135,7 +135,7 @@ class StageRuntime:
         started_s = self._clock.monotonic_s()
         batch, hops, refused = self._admit(polled)
         emits = self._handler.step(batch) if batch else []
-        outputs = _outputs(emits, batch, hops)
+        outputs = _outputs(emits, batch, hops, self._stage.lane)
         outputs += [OutRecord(*emit[:4], list(emit.headers)) for emit in refused]
         ends = {record.partition: record.offset + 1 for record in polled}
         offsets = {p: CommittedOffset(end, self._marks[p].to_metadata()) for p, end in ends.items()}
@@ -200,7 +200,9 @@ class StageRuntime:
         self._telemetry.halted(self._halted)
 
 
-def _outputs(emits: Sequence[Emit], batch: Sequence[InRecord], hops: Sequence[Hop | None]) -> list[OutRecord]:
+def _outputs(
+    emits: Sequence[Emit], batch: Sequence[InRecord], hops: Sequence[Hop | None], lane: int
+) -> list[OutRecord]:
     """Emits with their headers: where they come from, and the trace that they belong to."""
     outputs: list[OutRecord] = []
     previous_source, ordinal = -1, 0
@@ -218,6 +220,6 @@ def _outputs(emits: Sequence[Emit], batch: Sequence[InRecord], hops: Sequence[Ho
         headers = list(emit.headers)
         if not headers:
             headers.append((TRACEPARENT, find(record.headers, TRACEPARENT)))
-        headers.append((WEIR, pack_hop(Hop(*origin, record.partition, record.offset, ordinal))))
+        headers.append((WEIR, pack_hop(Hop(*origin, lane * LANE + record.partition, record.offset, ordinal))))
         outputs.append(OutRecord(emit.topic, emit.key, emit.value, emit.partition, headers))
     return outputs

@@ -38,6 +38,7 @@ class Stage:
     produces: tuple[Topic, ...]
     reads_whole: tuple[Topic, ...] = ()  # control topics that every instance reads from the start, outside its group
     state: str = ""  # what it keeps between events, if anything
+    lane: int = 0  # tells stages apart that write the same topic; unique among them (a test looks)
     marked: bool = True  # its input was written by a stage, so every record says which hop it comes from
 
 

@@ -16,6 +16,8 @@ METADATA_BYTES_MAX = 4096  # broker default offset.metadata.max.bytes
 # One mark at its worst: partition below 2^14 (2) + offset below 2^63 (9) + ordinal below 2^14 (2), and base64's 4/3.
 _MARK_BYTES_MAX = 13
 _FORMAT = b"\x01"
+# Stages that write one topic: features and, with labels, feedback write updates.terminal.v1.
+LANES_MAX = 2
 
 
 class Marks:
@@ -76,11 +78,11 @@ class Marks:
         return cls({p: (o, n) for p, o, n in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)})
 
 
-def check_partitions(partitions: int) -> None:
+def check_partitions(partitions: int, lanes: int = LANES_MAX) -> None:
     """Refuse a partition count whose marks could outgrow the broker's limit on offset metadata."""
-    worst_bytes = (1 + partitions * _MARK_BYTES_MAX + 2) // 3 * 4
+    worst_bytes = (1 + partitions * lanes * _MARK_BYTES_MAX + 2) // 3 * 4
     if worst_bytes > METADATA_BYTES_MAX:
-        most = (METADATA_BYTES_MAX // 4 * 3 - 1) // _MARK_BYTES_MAX
+        most = (METADATA_BYTES_MAX // 4 * 3 - 1) // (_MARK_BYTES_MAX * lanes)
         raise Fatal(
             f"partitions={partitions}: watermarks could take {worst_bytes} bytes of offset metadata, the broker allows "
             f"{METADATA_BYTES_MAX}; use at most {most} partitions"
