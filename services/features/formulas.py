@@ -3,7 +3,7 @@
 Every windowed feature is made of running totals, counted from the start of the entity's kept log: a window ``(a, b]``
 of a series is ``total(b) - total(a)``, and each edge and each difference is computed once, however many features use
 it. The function is written out and compiled when the feature set is loaded, as ``dataclasses`` does, because to
-interpret a plan costs 3 us an event and this 1.4. Its text holds nothing from the declaration but whole numbers.
+interpret a plan costs 3 us an event and this 1.1. Its text holds nothing from the declaration but whole numbers.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def formula(lines: Sequence[Line], with_tiles: bool) -> Formula:
     A tile is before an edge when its newest event is.
     """
     terms: list[str] = []
-    edges: dict[tuple[Series, int], None] = {}  # a dict for its order
+    edges: set[tuple[Series, int]] = set()
     differences: dict[str, str] = {}
 
     def window(series: Series, line: Line, window_ms: int) -> str:
         """Name of the difference between the totals at both ends of a window."""
         end, start = line.delay_ms, line.delay_ms + window_ms
         for edge in (end, start):
-            edges[series, edge] = None
+            edges.add((series, edge))
         name = f"{series}_{end}_{start}"
         differences[name] = f"{series}_{end} - {series}_{start}"
         return name
@@ -90,21 +90,28 @@ def formula(lines: Sequence[Line], with_tiles: bool) -> Formula:
 
     for line in lines:
         terms += [term(line, window_ms) for window_ms in line.windows_ms or (0,)]
-    body = [f"{column} = state.{column}" for series, column in _COLUMN.items() if any(series == s for s, _ in edges)]
-    body += [f"{series}_{edge} = {_total(series, edge)}" for series, edge in edges]
+    # Farthest edge first, so that each look-up begins where the one before it ended.
+    by_series = {series: sorted((edge for s, edge in edges if s == series), reverse=True) for series in _COLUMN}
+    body = [f"{_COLUMN[series]} = state.{_COLUMN[series]}" for series, offsets in by_series.items() if offsets]
+    for series, offsets in by_series.items():
+        before = "0"
+        for edge in offsets:
+            body.append(f"{series}_{edge} = {_total(series, edge, before)}")
+            before = f"{series}_{edge}"
     if with_tiles:
         body += ["tiles = state.tiles", "newest_ms = tiles.newest_ms"]
-        for series, edge in edges:
+        for series, edge in sorted(edges):
             body += [f"at = bisect_right(newest_ms, t - {edge})", f"{series}_{edge} += {_FOLDED[series]}"]
     body += [f"{name} = {difference}" for name, difference in differences.items()]
     body.append(f"return {_tuple(terms)}")
     return cast(Formula, _compiled("features", "state, t, amount_minor, minor_per_major", body))
 
 
-def _total(series: Series, edge: int) -> str:
+def _total(series: Series, edge: int, before: str) -> str:
+    """Total before an edge where nothing is folded; ``before`` is that of an edge before it."""
     if series == "amounts":
         return f"totals[events_{edge}]"
-    return f"bisect_right({_COLUMN[series]}, t - {edge})"
+    return f"bisect_right({_COLUMN[series]}, t - {edge}, {before})"
 
 
 def _tuple(terms: Iterable[str]) -> str:
