@@ -1,0 +1,333 @@
+"""Exactly once and bit for bit, while processes die: ``python -m loadtests.exactness --help``.
+
+Starts the whole mesh with several instances of each stage, sends an input at full speed, kills stage processes at
+random moments (SIGKILL), empties Redis, labels random payments, and then settles the account from the log alone:
+
+* every accepted event has exactly one decision;
+* every vector with status ``ok`` equals a single-threaded reference that shares no code with the mesh: each view's own
+  input, partition by partition, in offset order; ``fallback`` and ``stale`` are counted;
+* with ``--input`` of a parquet file in time order: the customer's features and the delayed terminal counts also equal
+  the reference over the file itself.
+
+Exit status 0 only when all of it holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+
+import pyarrow.parquet
+import redis
+from confluent_kafka import Consumer, Producer
+
+from loadtests.reference import CustomerReference, TerminalReference, first_difference
+from services.mesh.adapters.kafka_reader import KafkaReader, reader_settings
+from services.mesh.codec import Codec
+from services.mesh.feature_set import pinned_feature_set
+from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, pack_hop
+from services.mesh.topics import DECISIONS, EVENTS, FEATURES, UPDATES_TERMINAL
+from services.mesh.topology import STAGES
+from services.platform.deploy import deploy
+from services.platform.observe import Observer
+from services.platform.scan import Ledger, scan
+from services.platform.servers import Servers, running
+from services.platform.stages import instance_name, simulator_spec, stage_specs
+from services.platform.supervisor import State
+
+CUSTOMER_BYTES = 13 * 4
+DELAYED_COUNTS = slice(13 * 4, 16 * 4)
+EVERYTHING = 1 << 62
+LABEL_LANE = 1
+STILL_S = 6.0
+
+
+@dataclass(slots=True)
+class Comparison:
+    """How served vectors relate to the reference."""
+
+    equal: int = 0
+    different: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    unserved: int = 0
+    first: str = ""
+
+    def add(self, status: str, served: bytes, recomputed: bytes | None, what: str, first_name: int = 0) -> None:
+        """Compare one vector."""
+        if status in ("fallback", "stale"):
+            self.excluded[status] += 1
+        elif served == recomputed:
+            self.equal += 1
+        else:
+            self.different += 1
+            names = pinned_feature_set().names
+            self.first = self.first or (
+                f"{what}: {first_difference(served, recomputed or b'', lambda place: names[first_name + place])}"
+            )
+
+
+class Labeller(Thread):
+    """Stands in for feedback: labels a share of decided payments, some of them twice, through the terminal's topic."""
+
+    def __init__(self, kafka: str, share: float, seed: int) -> None:
+        super().__init__(name="labeller", daemon=True)
+        self._consumer = Consumer(reader_settings(kafka, "labeller") | {"enable.partition.eof": False})
+        self._producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "acks": "all"})
+        self._share = share
+        self._random = random.Random(seed)
+        self._stop_flag = Flag()
+        self.labels = 0
+        self._offset = 0
+
+    def run(self) -> None:
+        decision_codec, update_codec = Codec("decision.v1.avsc"), Codec("terminal_update.v1.avsc")
+        self._consumer.subscribe([DECISIONS.name])
+        while not self._stop_flag.is_set():
+            for message in self._consumer.consume(500, 0.1):
+                if message.error() is None and self._random.random() < self._share:
+                    decision = decision_codec.decode(message.value())
+                    for version in range(1, self._random.choice((2, 2, 3))):
+                        self._label(update_codec, decision, version)
+        self._producer.flush(10)
+        self._consumer.close()
+
+    def close(self) -> None:
+        """Send what is left and stop."""
+        self._stop_flag.set()
+        self.join(15)
+
+    def _label(self, codec: Codec, decision: dict[str, Any], version: int) -> None:
+        names = ("event_id", "customer_id", "terminal_id", "event_time_ms")
+        label = {name: decision[name] for name in names} | {
+            "label": self._random.choice(("fraud", "genuine")),
+            "label_version": version,
+            "observed_time_ms": decision["event_time_ms"],
+        }
+        # One producer, one lane, one rising offset: what a feedback stage's headers look like to the watermark.
+        self._offset += 1
+        hop = pack_hop(Hop(decision["source_partition"], decision["source_offset"], LABEL_LANE * LANE, self._offset, 0))
+        headers = [(TRACEPARENT, b""), (WEIR, hop)]
+        value = codec.encode({"update": ("weir.LabelUpdate", label)})
+        self._producer.produce(UPDATES_TERMINAL.name, value, decision["terminal_id"].encode(), headers=headers)
+        self._producer.poll(0)
+        self.labels += 1
+
+
+class Trial:
+    """One run of the mesh under faults."""
+
+    def __init__(self, given: argparse.Namespace, servers: Servers) -> None:
+        self._given = given
+        self._servers = servers
+        self._supervisor = servers.supervisor
+        self._kafka = servers.endpoints.kafka
+        self._random = random.Random(given.seed)
+        self._observer = Observer(self._kafka, servers.data.path / "run")
+        self.kills: list[str] = []
+        self.losses = 0
+
+    def run(self) -> tuple[Ledger, int]:
+        """Start, send, break, drain; the account and the number of labels."""
+        given, endpoints = self._given, self._servers.endpoints
+        deploy(endpoints.kafka, endpoints.schema_registry, given.partitions)
+        extra = {"WEIR_FEATURE_WAIT_MS_MAX": str(given.feature_wait_ms), "WEIR_ENTITIES_MAX": str(given.entities_max)}
+        specs = stage_specs(self._servers.data, endpoints, given.partitions, given.instances, extra)
+        for spec in specs:
+            self._supervisor.add(spec)
+        self._supervisor.poll()
+        self._supervisor.wait_healthy([spec.name for spec in specs], 120)
+        labeller = Labeller(self._kafka, given.labels_share, given.seed)
+        labeller.start()
+        arguments = (
+            ("--input", given.input) if given.input else ("--days", str(given.days), "--dirty", str(given.dirty))
+        )
+        self._supervisor.add(simulator_spec(self._servers.data, endpoints, (*arguments, "--speed", "max")))
+        self._send_and_break(given.kills, given.losses)
+        labeller.close()
+        self._drain()
+        return scan(self._kafka, self._observer.committed()), labeller.labels
+
+    def _send_and_break(self, kills: int, losses: int) -> None:
+        """Faults spread over the sending; what is left of them when it ends happens during the drain."""
+        faults = ["kill"] * kills + ["lose"] * losses
+        self._random.shuffle(faults)
+        next_s = time.monotonic() + self._pause_s()
+        while self._simulator_runs() or faults:
+            self._supervisor.poll()
+            if faults and time.monotonic() >= next_s:
+                self._break(faults.pop())
+                next_s = time.monotonic() + self._pause_s()
+            time.sleep(0.05)
+
+    def _pause_s(self) -> float:
+        return self._random.uniform(0.5, 1.5) * float(self._given.fault_every_s)
+
+    def _break(self, fault: str) -> None:
+        if fault == "lose":
+            redis.Redis.from_url(self._servers.endpoints.redis).flushall()
+            self.losses += 1
+            _say("Redis emptied")
+            return
+        stage = self._random.choice(STAGES)
+        name = instance_name(stage, self._random.randrange(self._given.instances))
+        pid = self._supervisor.pid(name)
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            self.kills.append(name)
+            _say(f"killed {name}")
+
+    def _simulator_runs(self) -> bool:
+        states = {child.name: child.state for child in self._supervisor.status()}
+        return states["simulator"] is not State.DONE
+
+    def _drain(self) -> None:
+        deadline_s = time.monotonic() + self._given.drain_s
+        still_s, before = time.monotonic(), -1
+        while time.monotonic() < deadline_s and time.monotonic() - still_s < STILL_S:
+            self._supervisor.poll()
+            lag = sum(self._observer.lags().values())
+            if lag != before:
+                still_s, before = time.monotonic(), lag
+            time.sleep(0.2)
+        _say(f"drained, lag {before}")
+
+
+def compare_views(kafka: str, partitions: int) -> tuple[Comparison, Comparison]:
+    """Served vectors against the reference in log order: the customer view's, then the terminal view's."""
+    customer, terminal = Comparison(), Comparison()
+    recomputed: dict[tuple[str, str], bytes] = {}
+    event_codec, update_codec, features_codec = (
+        Codec(name) for name in ("payments/event.v1.avsc", "terminal_update.v1.avsc", "features.v1.avsc")
+    )
+    for event in _decoded(kafka, EVENTS.name, partitions, event_codec, CustomerReference):
+        reference, record = event
+        vector = reference.event(record["customer_id"], record["event_time_ms"], record["amount_minor"])
+        recomputed[(record["customer_id"], record["event_id"])] = vector
+    whole: dict[tuple[str, str], bytes] = {}
+    for reference, record in _decoded(kafka, UPDATES_TERMINAL.name, partitions, update_codec, TerminalReference):
+        update = record["update"]
+        identity = (update["customer_id"], update["event_id"])
+        if "label" in update:
+            reference.label(update["terminal_id"], *identity, update["event_time_ms"], update["label"] == "fraud")
+            continue
+        customer.add(
+            update["customer_status"], update["customer_vector"], recomputed.pop(identity, None), str(identity)
+        )
+        whole[identity] = update["customer_vector"] + reference.event(
+            update["terminal_id"], *identity, update["event_time_ms"]
+        )
+    customer.unserved = len(recomputed)
+    for _, record in _decoded(kafka, FEATURES.name, partitions, features_codec, object):
+        identity = (record["customer_id"], record["event_id"])
+        terminal.add(record["feature_status"], record["vector"], whole.pop(identity, None), str(identity))
+    terminal.unserved = len(whole)
+    return customer, terminal
+
+
+def compare_file(kafka: str, partitions: int, file: str) -> Comparison:
+    """Customer features and delayed terminal counts against the input file in its own order."""
+    result = Comparison()
+    customers, terminals = CustomerReference(), TerminalReference()
+    expected: dict[str, bytes] = {}
+    for batch in pyarrow.parquet.ParquetFile(file).iter_batches():
+        for row in batch.to_pylist():
+            event, customer, time_ms = row["event_id"], row["customer_id"], row["event_time_ms"]
+            vector = customers.event(customer, time_ms, row["amount_minor"])
+            counts = terminals.event(row["terminal_id"], customer, event, time_ms)[:12]
+            expected[event] = vector + counts
+    for _, record in _decoded(kafka, FEATURES.name, partitions, Codec("features.v1.avsc"), object):
+        served = record["vector"][:CUSTOMER_BYTES] + record["vector"][DELAYED_COUNTS]
+        result.add(record["feature_status"], served, expected.get(record["event_id"]), record["event_id"])
+    return result
+
+
+def _decoded(kafka: str, topic: str, partitions: int, codec: Codec, make_state: Any) -> Any:
+    """(state of the partition, record) for every record, partition by partition, in offset order."""
+    reader = KafkaReader(kafka, topic, "loadtests.exactness")
+    for partition in range(partitions):
+        state = make_state()
+        for records in reader.read(partition, 0, EVERYTHING):
+            for record in records:
+                yield state, codec.decode(record.value)
+
+
+def report(given: argparse.Namespace, servers: Servers) -> bool:
+    """Run one trial and print what was found; True when everything holds."""
+    trial = Trial(given, servers)
+    ledger, labels = trial.run()
+    customer, terminal = compare_views(servers.endpoints.kafka, given.partitions)
+    found = {"customer": customer, "terminal": terminal}
+    if given.input.endswith(".parquet"):
+        found["file in time order"] = compare_file(servers.endpoints.kafka, given.partitions, given.input)
+    holds = not (ledger.missing or ledger.duplicates or ledger.strangers or ledger.undecided or ledger.unjudged)
+    _say(f"faults: {len(trial.kills)} SIGKILLs ({dict(Counter(trial.kills))}), {trial.losses} losses of all Redis data")
+    _say(f"events in {ledger.events_in:,}, accepted {ledger.accepted:,}, dead letters {dict(ledger.rejects)}")
+    _say(f"decisions {ledger.decisions:,}: missing {ledger.missing}, duplicates {ledger.duplicates}, labels {labels:,}")
+    for name, comparison in found.items():
+        excluded = dict(comparison.excluded)
+        _say(f"{name}: {comparison.equal:,} equal, {comparison.different} different, {comparison.unserved} unserved, "
+             f"excluded {excluded} {comparison.first}")  # fmt: skip
+        holds = holds and not comparison.different and not comparison.unserved and bool(comparison.equal)
+    _say("HOLDS" if holds else "BROKEN")
+    if given.json:
+        sys.stdout.write(json.dumps({"holds": holds, "accepted": ledger.accepted, "kills": len(trial.kills)}) + "\n")
+    return holds
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.exactness",
+        description="Kill processes, empty Redis, and prove that nothing was lost, doubled or computed differently.",
+        epilog="example: python -m loadtests.exactness --input payments.parquet --kills 20 --losses 1",
+    )
+    add = parser.add_argument
+    add("--input", default="", help=".parquet in time order (default: the built-in simulator)")
+    add("--days", type=int, default=5, help="of the simulated world (default: 5)")
+    add(
+        "--dirty", type=float, default=0.02, help="share of late, repeated, conflicting, broken records (default: 0.02)"
+    )
+    add("--instances", type=int, default=3, help="processes of each stage (default: 3)")
+    add("--partitions", type=int, default=8)
+    add("--kills", type=int, default=20)
+    add("--losses", type=int, default=1)
+    add("--fault-every-s", type=float, default=5.0, help="mean pause between faults (default: 5)")
+    add("--labels-share", type=float, default=0.02, help="of decisions that get a label (default: 0.02)")
+    add("--feature-wait-ms", type=int, default=60_000, help="how long a decision waits for state (default: 60000)")
+    add("--entities-max", type=int, default=500_000, help="entities a process keeps in memory (default: 500000)")
+    add("--drain-s", type=float, default=180.0)
+    add("--seed", type=int, default=1)
+    add("--json", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when everything holds."""
+    given = parse(arguments)
+    with tempfile.TemporaryDirectory(prefix="weir-exactness-") as directory:
+
+        def tell(name: str, what: str) -> None:
+            _say(f"{name}: {what}")
+
+        with running(Path(directory) / "data", tell) as servers:
+            return 0 if report(given, servers) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
