@@ -23,6 +23,9 @@ from services.mesh.ports import (
 )
 
 
+_JOURNAL_RECORDS_MAX = 1_000_000  # whole: a control topic is small
+
+
 class Crash(BaseException):
     """The process died here. BaseException: no handler of errors may survive its own death."""
 
@@ -223,6 +226,30 @@ class MemoryLog:
         self._change = Assignment(offsets, removed)
 
 
+class MemoryJournal:
+    """One process's Journal on a MemoryBroker."""
+
+    def __init__(self, broker: MemoryBroker, topic: str) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._next_offset = 0
+
+    def read_to_end(self) -> list[InRecord]:
+        """See the port."""
+        self._next_offset = 0
+        return self.poll()
+
+    def poll(self) -> list[InRecord]:
+        """See the port."""
+        found = self._broker.after(self._topic, 0, self._next_offset, _JOURNAL_RECORDS_MAX)
+        if found:
+            self._next_offset = found[-1].offset + 1
+        return found
+
+    def close(self) -> None:
+        """See the port."""
+
+
 class MemoryRedis:
     """What a store holds, apart from any process."""
 
@@ -230,6 +257,7 @@ class MemoryRedis:
         self.values: dict[tuple[int, str], bytes] = {}
         self.marks: dict[int, StoreMark] = {}
         self.epochs: dict[int, int] = {}
+        self.claims = 0  # no two are of the same moment
         self.reachable = True
 
     def lose_all(self) -> None:
@@ -252,7 +280,8 @@ class MemoryStore:
     def claim(self, partition: int) -> StoreMark | None:
         """See the port."""
         self._check_reachable()
-        epoch = max(self._redis.epochs.get(partition, 0) + 1, self._clock.now_ms())
+        self._redis.claims += 1
+        epoch = max(self._redis.epochs.get(partition, 0) + 1, self._clock.now_ms() * 1_000 + self._redis.claims)
         self._redis.epochs[partition] = self._epochs[partition] = epoch
         self._left[partition] = mark = self._redis.marks.get(partition)
         return mark
