@@ -29,9 +29,9 @@ def main() -> int:
         if not key.exists():
             generate_signing_key(key)
     except WeirError as error:
-        print(f"deploy: {error}", file=sys.stderr)
+        sys.stderr.write(f"deploy: {error}\n")
         return 78
-    print(f"deployed to {kafka}: {partitions} partitions a data topic")
+    sys.stdout.write(f"deployed to {kafka}: {partitions} partitions a data topic\n")
     return 0
 
 

@@ -1,8 +1,8 @@
-"""Part of ``requirements.lock``, for an image that needs only one extra. Standard library only: nothing is installed yet.
+"""Part of ``requirements.lock``, for an image that needs one extra only. It runs before anything is installed.
 
-    locked_subset.py LOCK NAME...             the blocks of these distributions, with their hashes
-    locked_subset.py LOCK --plan PLAN.json    the blocks of what ``pip install --report`` says would be installed
-    locked_subset.py --constraints LOCK       every version, without hashes (pip takes no hashes in constraints)
+locked_subset.py LOCK NAME...             the blocks of these distributions, with their hashes
+locked_subset.py LOCK --plan PLAN.json    the blocks of what ``pip install --report`` says would be installed
+locked_subset.py --constraints LOCK       every version, without hashes (pip takes no hashes in constraints)
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from services.mesh.adapters.kafka_journal import KafkaJournal
 from services.mesh.adapters.registry import Registry
 from services.mesh.codec import Codec, pinned_ids, schema
 from services.mesh.errors import Fatal
+from services.mesh.signing import load_public_key
 from services.mesh.topics import DATA_PARTITIONS_DEFAULT, DECISIONS, MODELS, POLICIES, TOPICS
 from services.platform.deploy import create_topics, deploy, register_schemas, retention_of
 from services.platform.servers import Servers
@@ -21,6 +25,7 @@ from services.platform.servers import Servers
 LEFT_OPEN = "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
 pytest_plugins = ["fresh_registry"]
 pytestmark = [pytest.mark.connected, pytest.mark.filterwarnings(LEFT_OPEN)]
+ROOT = Path(__file__).resolve().parents[2]
 FILE = "decision.v1.avsc"
 
 
@@ -87,6 +92,28 @@ def test_a_second_deploy_changes_nothing(servers: Servers, deployed: str, partit
     before = state(servers, deployed)
     deploy(servers.endpoints.kafka, deployed, partitions)
     assert state(servers, deployed) == before
+
+
+def test_the_job_of_the_compose_file_deploys_and_makes_a_key(
+    servers: Servers, deployed: str, partitions: int, tmp_path: Path
+) -> None:
+    environ = {
+        "WEIR_KAFKA": servers.endpoints.kafka,
+        "WEIR_SCHEMA_REGISTRY": deployed,
+        "WEIR_PARTITIONS": str(partitions),
+        "WEIR_SIGNING_KEY": str(tmp_path / "signing.pem"),
+    }
+
+    def run(**changes: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, str(ROOT / "infra/deploy.py")]
+        return subprocess.run(argv, env=environ | changes, cwd=ROOT, capture_output=True, text=True, timeout=90)
+
+    first = run()
+    assert (first.returncode, first.stderr) == (0, "")
+    key = (tmp_path / "signing.pem").read_bytes()
+    assert run(WEIR_PARTITIONS=str(partitions + 1)).returncode == 78
+    assert (tmp_path / "signing.pem").read_bytes() == key
+    load_public_key(tmp_path / "signing.pem.pub")
 
 
 def test_another_partition_count_is_refused(servers: Servers, deployed: str, partitions: int) -> None:
