@@ -1,18 +1,161 @@
-"""``weir features``: being written."""
+"""``weir features``: what the vector's columns mean, and what is known of one entity right now."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import time
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
-from services.cli.shared import Commands
+from services.cli.reading import LogReader
+from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.features.__main__ import DECLARED
+from services.features.definitions import FeatureSet, load_feature_set
+from services.features.layout import unpack
+from services.features.state import EntityState
+from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.errors import Fatal
+from services.mesh.feature_set import PINNED, pinned_feature_set
+from services.mesh.partitioner import Partitioner
+from services.mesh.topics import EVENTS, UPDATES_TERMINAL
+from services.platform.files import write_atomically
+
+_INPUTS = {"customer": EVENTS, "terminal": UPDATES_TERMINAL}
+_NEVER_MS = -(2**63)
+_MARKERS_MAX = 50  # before the mark: its newest record, behind at most so many transaction markers
 
 
 def add(commands: Commands) -> None:
     """``weir features``."""
-    commands.add_parser("features").set_defaults(run=run)
+    parser = commands.add_parser(
+        "features", help="names and meanings; one entity as of now", epilog="example: weir features get customer C42"
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    names = actions.add_parser(
+        "names", help="the vector's columns, in order", epilog="example: weir features names --json"
+    )
+    names.add_argument("--pin", action="store_true", help=f"write schemas/{PINNED}, by which all services know the set")
+    names.set_defaults(run=run_names)
+    get = actions.add_parser(
+        "get",
+        help="one entity's windowed features, with their age and the offset that they are exact as of",
+        epilog="example: weir features get terminal T7 --at '2018-06-01 12:00'",
+    )
+    get.add_argument("entity", choices=sorted(_INPUTS), help="customer or terminal")
+    get.add_argument("id", metavar="ID")
+    get.add_argument(
+        "--at", metavar="TIME", help="event time, UTC or milliseconds (default: that of the entity's newest event)"
+    )
+    get.set_defaults(run=run_get)
+    add_mesh(get)
+    for action in (names, get):
+        add_json(action)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Not yet."""
-    raise Fatal("weir features is being written")
+def run_names(given: argparse.Namespace) -> int:
+    """Print them, and pin them when asked."""
+    features = declared()
+    pin = {
+        "name": features.name,
+        "content_hash": features.content_hash,
+        "names": list(features.names),
+        "event_only": list(features.event_only),
+    }
+    if given.pin:
+        write_atomically(Path(str(files("schemas").joinpath(PINNED))), json.dumps(pin, indent=2) + "\n")
+    if given.json:
+        print_json(pin | {"abouts": dict(zip(features.names, features.abouts, strict=True))})
+        return 0
+    print_line(f"feature set {features.name} {features.content_hash}, {len(features.names)} columns")
+    width = max(map(len, features.names))
+    for column, (name, about) in enumerate(zip(features.names, features.abouts, strict=True)):
+        print_line(f"{column:>3}  {name:{width}}  {about}")
+    if not given.pin and pinned_feature_set().content_hash != features.content_hash:
+        raise Fatal(
+            f"schemas/{PINNED} pins {pinned_feature_set().content_hash}, schemas/{DECLARED} is "
+            f"{features.content_hash}: run `weir features names --pin` and deploy every service with it"
+        )
+    return 0
+
+
+def run_get(given: argparse.Namespace) -> int:
+    """Look one entity up in the store."""
+    at_ms = None if given.at is None else parse_time_ms(given.at)
+    endpoints = endpoints_of(given)
+    topic, view = _INPUTS[given.entity], declared().view(given.entity)
+    log = LogReader(endpoints.kafka)
+    partition = Partitioner(log.partitions(topic)).partition_of(given.id.encode())
+    mark, (value,) = RedisStore(connect(endpoints.redis), view.name).peek(partition, [given.id])
+    where = (topic.name, partition)
+    if mark is None:
+        raise Fatal(
+            f"the store holds nothing of {topic.name}[{partition}]: it was lost, or nothing has come yet; "
+            "`weir status` says whether it is being rebuilt"
+        )
+    if value is None:
+        raise Fatal(f"no {given.entity} {given.id} is known, as of {topic.name}[{partition}]@{mark.offset}")
+    state = unpack(view, value, given.id)
+    as_of_ms = at_ms if at_ms is not None else _newest_ms(state)
+    stretch = {where: max(0, mark.offset - _MARKERS_MAX)}, {where: mark.offset}
+    appended_ms = max((record.append_time_ms for record in log.read(*stretch)), default=None)
+    found = {
+        given.entity: given.id,
+        "as_of_event_time_ms": as_of_ms,
+        "newest_event_time_ms": _newest_ms(state),
+        "events_kept": state.exact_events,
+        "status": "ok" if state.tiles is None else "saturated",
+        "source": {
+            "topic": topic.name,
+            "partition": partition,
+            "offset": mark.offset,
+            "records_behind": max(0, log.ends(topic)[where] - mark.offset),
+            "age_ms": None if appended_ms is None else max(0, time.time_ns() // 1_000_000 - appended_ms),
+        },
+        "features": {name: None if math.isnan(value) else value for name, value in view.read(state, as_of_ms).items()},
+    }
+    if given.json:
+        print_json(found)
+    else:
+        _show(given.entity, given.id, found)
+    return 0
+
+
+def declared() -> FeatureSet:
+    """The feature set of this code."""
+    return load_feature_set(files("schemas").joinpath(DECLARED).read_text(), f"schemas/{DECLARED}")
+
+
+def parse_time_ms(text: str) -> int:
+    """Unix milliseconds of ``2018-06-01``, ``2018-06-01 12:00``, or of milliseconds; UTC unless it says otherwise."""
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Fatal(f"--at={text!r}: must be a UTC time such as '2018-06-01 12:00', or Unix milliseconds") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def _newest_ms(state: EntityState) -> int:
+    """Event time of its newest event; an entity that is stored has had one."""
+    tiles_ms = state.tiles.newest_ms if state.tiles is not None else ()
+    return max(*state.times_ms[-1:], *tiles_ms[-1:], _NEVER_MS)
+
+
+def _show(entity: str, id_: str, found: dict[str, Any]) -> None:
+    source = found["source"]
+    age = "of unknown age" if source["age_ms"] is None else f"appended {source['age_ms'] / 1000:,.1f} s ago"
+    print_line(f"{entity} {id_} at event time {shown_time(found['as_of_event_time_ms'])}, {found['status']}")
+    print_line(
+        f"newest event {shown_time(found['newest_event_time_ms'])}, {found['events_kept']} events kept one by one"
+    )
+    print_line(
+        f"exact as of {source['topic']}[{source['partition']}]@{source['offset']}, whose newest record was {age}; "
+        f"{source['records_behind']} records behind the log's end"
+    )
+    for name, value in found["features"].items():
+        print_line(f"  {name:36} {'-' if value is None else f'{value:,.6g}'}")

@@ -1,18 +1,209 @@
-"""``weir status``: being written."""
+"""``weir status``: is it running, is it keeping up, what is in force, how much more can it carry?"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
+import time
+from typing import Any
 
-from services.cli.shared import Commands
-from services.mesh.errors import Fatal
+import redis
+
+from services.cli.features import declared
+from services.cli.reading import LogReader
+from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line
+from services.cli.trace import LOOKUP_FILE
+from services.features.kernel import View
+from services.features.layout import unpack
+from services.ingestion.seen import capacity_line
+from services.ingestion.settings import IngestionSettings
+from services.lookup.entries import INDEXED
+from services.lookup.index import IndexReader
+from services.mesh.adapters.redis_store import connect
+from services.mesh.errors import Transient, WeirError
+from services.mesh.settings import Environment
+from services.mesh.topics import DAY_MS, EVENTS
+from services.platform.observe import Observer, StageStatus
+from services.platform.scan import Ledger, scan
+
+_BETWEEN_LOOKS_S = 1.0
+_SAMPLED_ENTITIES = 200
+_SCAN_KEYS = 1_000
+_SCANS_MAX = 20
 
 
 def add(commands: Commands) -> None:
     """``weir status``."""
-    commands.add_parser("status").set_defaults(run=run)
+    parser = commands.add_parser(
+        "status",
+        help="lag, rates, latencies, versions in force, capacity",
+        description="Looks twice, a second apart. --verify also reads the whole log and compares what was accepted "
+        "with what was decided; it exits 1 when a decision is missing or doubled.",
+        epilog="example: weir status --verify",
+    )
+    add_mesh(parser)
+    add_json(parser)
+    parser.add_argument("--verify", action="store_true", help="settle the account from the log itself")
+    parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Not yet."""
-    raise Fatal("weir status is being written")
+    """Ask everybody; 1 when --verify finds something wrong."""
+    endpoints = endpoints_of(given)
+    observer = Observer(endpoints.kafka, given.data_dir / "run")
+    observer.stages()
+    time.sleep(_BETWEEN_LOOKS_S)
+    stages = observer.stages()
+    log = LogReader(endpoints.kafka)
+    store = _store(endpoints.redis)
+    capacity = _capacity(log, stages, store)
+    lookup_lag = _lookup_lag(log, given)
+    ledger = scan(endpoints.kafka, observer.committed()) if given.verify else None
+    if given.json:
+        print_json(
+            {
+                "ready": endpoints.ready and all(stage.ready == stage.instances > 0 for stage in stages),
+                "stages": [dataclasses.asdict(stage) for stage in stages],
+                "lookup": {"lag": lookup_lag},
+                "redis": store,
+                "capacity": capacity,
+                "verified": dataclasses.asdict(ledger) if ledger is not None else None,
+            }
+        )
+    else:
+        _show(stages, lookup_lag, store, capacity)
+        if ledger is not None:
+            _show_ledger(ledger)
+    return 1 if ledger is not None and (ledger.missing or ledger.duplicates or ledger.strangers) else 0
+
+
+def _store(url: str) -> dict[str, Any]:
+    """Redis' memory, and for each view what an entity and an event kept costs, from a sample; empty when it is away."""
+    client = connect(url, answer_wait_s=5.0)
+    try:
+        memory = client.info("memory")
+        views = {view.name: _sampled(client, view) for view in declared().views}
+        return {
+            "used_bytes": int(memory["used_memory"]),
+            "limit_bytes": int(memory["maxmemory"]) or int(memory["total_system_memory"]),
+            "keys": int(client.dbsize()),
+            "views": views,
+        }
+    except redis.RedisError as error:
+        return {"error": str(error)}
+    finally:
+        client.close()
+
+
+def _sampled(client: Any, view: View) -> dict[str, int]:
+    """Some entities of ``view``: how many, the events that they keep, the bytes that they take."""
+    keys: list[bytes] = []
+    cursor, scans = 0, 0
+    while len(keys) < _SAMPLED_ENTITIES and scans < _SCANS_MAX:
+        cursor, found = client.scan(cursor, match=f"{{{view.name}:*", count=_SCAN_KEYS, _type="string")
+        keys += found
+        scans += 1
+        if cursor == 0:
+            break
+    pipeline = client.pipeline(transaction=False)
+    for key in keys[:_SAMPLED_ENTITIES]:
+        pipeline.memory_usage(key).get(key)
+    answers = pipeline.execute()
+    entities, events, taken_bytes = 0, 0, 0
+    for usage, value in zip(answers[::2], answers[1::2], strict=True):
+        if value is not None:
+            entities += 1
+            events += unpack(view, value).exact_events
+            taken_bytes += int(usage)
+    return {"entities": entities, "events": events, "bytes": taken_bytes}
+
+
+def _capacity(log: LogReader, stages: list[StageStatus], store: dict[str, Any]) -> dict[str, Any]:
+    """What memory can carry: identities of ingestion, events of the views' windows."""
+    environment = Environment(os.environ)
+    settings = IngestionSettings.read(environment)
+    environment.check()
+    gauges = {stage.stage: stage.gauges for stage in stages}
+    views = store.get("views", {})
+    bytes_an_event = sum(view["bytes"] / view["events"] for view in views.values() if view["events"])
+    days = max(view.kept_span_ms for view in declared().views) / DAY_MS
+    features: dict[str, Any] = {
+        "entities_in_process": {
+            name: counts.get("weir_state_entities", 0)
+            for name, counts in gauges.items()
+            if name.startswith("features-")
+        },
+        "window_days": days,
+    }
+    if bytes_an_event:
+        features["bytes_an_event"] = round(bytes_an_event, 1)
+        features["events_per_s"] = round(store["limit_bytes"] / bytes_an_event / (days * 86_400), 1)
+    seen = capacity_line(settings.seen_memory_bytes, settings.rules.lateness_ms, log.partitions(EVENTS))
+    held = gauges.get("ingestion", {}).get("weir_seen_identities", 0)
+    return {"ingestion": {"seen_identities": held, "text": seen}, "features": features}
+
+
+def _lookup_lag(log: LogReader, given: argparse.Namespace) -> int | None:
+    """Records that the index has not read; None when there is no index to ask."""
+    ends = log.ends(*INDEXED)
+    try:
+        with IndexReader(given.data_dir / LOOKUP_FILE) as index:
+            progress = index.progress()
+    except Transient:
+        raise
+    except WeirError:
+        return None
+    return sum(max(0, end - progress.get(where, 0)) for where, end in ends.items())
+
+
+def _show(stages: list[StageStatus], lookup_lag: int | None, store: dict[str, Any], capacity: dict[str, Any]) -> None:
+    print_line(f"{'stage':18} {'ready':>6} {'lag':>9} {'events/s':>9} {'input age':>10} {'us/event':>9}  in force")
+    for stage in stages:
+        versions = " ".join(f"{what} {version}" for what, version in sorted(stage.versions.items()))
+        print_line(
+            f"{stage.stage:18} {f'{stage.ready}/{stage.instances}':>6} {stage.lag:>9,} {stage.rate_per_s:>9,.0f} "
+            f"{f'{stage.input_age_ms:,.0f} ms':>10} {stage.step_us:>9,.0f}  {versions}".rstrip()
+        )
+        for note in _notes(stage):
+            print_line(f"{'':18} {note}")
+    print_line(f"{'lookup':18} {'':6} {'no index' if lookup_lag is None else f'{lookup_lag:,}':>9}")
+    if "error" in store:
+        print_line(f"redis: does not answer: {store['error']}")
+    else:
+        print_line(f"redis: {_mib(store['used_bytes'])} of {_mib(store['limit_bytes'])}, {store['keys']:,} keys")
+    print_line(f"{capacity['ingestion']['text']}; {capacity['ingestion']['seen_identities']:,} held now")
+    features = capacity["features"]
+    entities = ", ".join(f"{name} {count:,}" for name, count in features["entities_in_process"].items())
+    line = f"features: entities in process: {entities}"
+    if "bytes_an_event" in features:
+        line += (
+            f"; {features['bytes_an_event']:,.0f} bytes an event in both views; {_mib(store['limit_bytes'])} carry "
+            f"{features['events_per_s']:,.0f} events/s sustained, kept for {features['window_days']:.0f} days"
+        )
+    print_line(line)
+
+
+def _notes(stage: StageStatus) -> list[str]:
+    """What a person should know beside the numbers."""
+    notes = [f"halted: {stage.halted}"] if stage.halted else []
+    if stage.gauges.get("weir_state_unreachable"):
+        notes.append(f"{stage.gauges['weir_state_unreachable']} partitions are catching up their state")
+    for name, counts in (("refused", stage.rejects), ("status", stage.statuses), ("actions", stage.actions)):
+        if counts:
+            notes.append(f"{name}: " + ", ".join(f"{label} {count:,}" for label, count in sorted(counts.items())))
+    if stage.duplicates:
+        notes.append(f"repeats without a second decision: {stage.duplicates:,}")
+    return notes
+
+
+def _show_ledger(ledger: Ledger) -> None:
+    print_line(
+        f"verified from the log: {ledger.events_in:,} in, {ledger.accepted:,} accepted, {ledger.decisions:,} decided, "
+        f"{ledger.undecided:,} on their way, {ledger.dead_letters:,} dead letters; missing {ledger.missing}, "
+        f"duplicates {ledger.duplicates}, without an accepted event {ledger.strangers}"
+    )
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"

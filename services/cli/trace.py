@@ -1,18 +1,193 @@
-"""``weir trace``: being written."""
+"""``weir trace``: everything that happened to one event, hop by hop."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-from services.cli.shared import Commands
+from services.cli.hops import BACKWARDS, Hop, dead_letter, outcome, walk_back
+from services.cli.reading import LogReader, record_of
+from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.lookup.entries import INDEXED, Place, ids_in
+from services.lookup.index import IndexReader
+from services.mesh.codec import HEADER_BYTES
 from services.mesh.errors import Fatal
+from services.mesh.ports import InRecord
+from services.mesh.prefix import ids_of
+from services.mesh.topics import DEAD_LETTERS, DECISIONS, UPDATES_TERMINAL
+from services.platform.observe import Observer
+
+LOOKUP_FILE = "lookup.sqlite"  # in the data directory
+_WIDTH = 116
+_INDENT = " " * 6
 
 
 def add(commands: Commands) -> None:
     """``weir trace``."""
-    commands.add_parser("trace").set_defaults(run=run)
+    parser = commands.add_parser(
+        "trace",
+        help="everything that happened to one event",
+        description="Finds the event by its id, follows its headers back through every hop, and adds what was refused "
+        "and what it turned out to be. Exits 1 when there is no such event.",
+        epilog="example: weir trace 1018273 --json",
+    )
+    add_mesh(parser)
+    add_json(parser)
+    parser.add_argument("event_id", metavar="EVENT_ID")
+    parser.add_argument("--customer", metavar="C", help="when several customers have an event of that id")
+    parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Not yet."""
-    raise Fatal("weir trace is being written")
+    """Find, walk back, show."""
+    kafka = endpoints_of(given).kafka
+    log = LogReader(kafka)
+    records = _find(log, given.data_dir / LOOKUP_FILE, given.event_id, given.customer)
+    events = _events(log, records)
+    if not any(event["hops"] or event["dead_letters"] for event in events):
+        events += _on_the_way(log, kafka, given.data_dir / "run", given.event_id, given.customer)
+    if not events:
+        of = f" of customer {given.customer}" if given.customer else ""
+        raise Fatal(
+            f"event {given.event_id}{of}: neither accepted nor refused, as far as the log still reaches; is the id "
+            "right, and has ingestion no lag (`weir status`)?"
+        )
+    if given.json:
+        print_json({"event_id": given.event_id, "events": events})
+        return 0
+    if len(events) > 1:
+        print_line(f"{len(events)} customers have an event {given.event_id}:")
+    for event in events:
+        _show(given.event_id, event)
+    return 0
+
+
+def _find(log: LogReader, file: Path, event_id: str, customer_id: str | None) -> list[InRecord]:
+    """Its decisions, dead letters and outcomes: by the index, and by a look at the tail that this has not read yet."""
+    # Ends before progress: what is indexed meanwhile is then found there, and nothing falls in between.
+    ends = log.ends(*INDEXED)
+    with IndexReader(file) as index:
+        progress = index.progress()
+        places = index.find(event_id, customer_id)
+    starts = log.starts(*INDEXED)
+    tail = {where: max(progress.get(where, 0), starts[where]) for where in ends}
+    kept = (place for place in places if place.offset >= starts[place.topic, place.partition])
+    indexed = (record for place in kept if (record := log.one(place)) is not None)
+    found: dict[Place, InRecord] = {}
+    for record in itertools.chain(indexed, log.read(tail, ends)):
+        if _is_about(record, event_id, customer_id):
+            found[Place(record.topic, record.partition, record.offset)] = record
+    return list(found.values())
+
+
+def _is_about(record: InRecord, event_id: str, customer_id: str | None) -> bool:
+    ids = ids_in(record.topic, record.value, record.headers)
+    if ids is None or ids.event_id != event_id.encode():
+        return False
+    return customer_id is None or ids.customer_id in (None, customer_id.encode())
+
+
+def _events(log: LogReader, records: Iterable[InRecord]) -> list[dict[str, Any]]:
+    """What was found, by customer."""
+    events: dict[str | None, dict[str, Any]] = {}
+    for record in sorted(records, key=lambda r: r.append_time_ms):
+        ids = ids_in(record.topic, record.value, record.headers)
+        assert ids is not None
+        customer_id = None if ids.customer_id is None else ids.customer_id.decode(errors="replace")
+        event = events.setdefault(customer_id, _event(customer_id))
+        if record.topic == DECISIONS.name:
+            event["hops"] += walk_back(log, record, BACKWARDS)
+        elif record.topic == DEAD_LETTERS.name:
+            event["dead_letters"].append(dead_letter(record))
+        else:
+            event["outcomes"].append(outcome(record))
+    return list(events.values())
+
+
+def _on_the_way(
+    log: LogReader, kafka: str, run_dir: Path, event_id: str, customer_id: str | None
+) -> list[dict[str, Any]]:
+    """The event where a stage has still to take it: only what lies behind the stages' offsets is read."""
+    committed = Observer(kafka, run_dir).committed()
+    wanted = event_id.encode()
+    events = []
+    for position, topic in enumerate(BACKWARDS[1:-1], 1):
+        ends = log.ends(topic)
+        first = {where: committed[topic.name].get(where[1], 0) for where in ends}
+        payload = HEADER_BYTES + (topic is UPDATES_TERMINAL)  # behind the union's branch
+        for batch in log.batches(first, ends):
+            for message in batch:
+                found, customer = ids_of(message.value() or b"", payload)
+                if found == wanted and (customer_id is None or customer == customer_id.encode()):
+                    hops = walk_back(log, record_of(message), BACKWARDS[position:])
+                    events.append(_event(customer.decode()) | {"hops": hops})
+    return events
+
+
+def _event(customer_id: str | None) -> dict[str, Any]:
+    return {"customer_id": customer_id, "hops": [], "dead_letters": [], "outcomes": []}
+
+
+def _show(event_id: str, event: dict[str, Any]) -> None:
+    customer = "unknown customer" if event["customer_id"] is None else f"customer {event['customer_id']}"
+    hops: list[Hop] = event["hops"]
+    print_line(f"event {event_id} of {customer}")
+    for hop in hops:
+        when = "" if hop["append_time_ms"] is None else shown_time(hop["append_time_ms"])
+        delta = "" if hop.get("delta_ms") is None else f"+{hop['delta_ms']:,} ms"
+        print_line(f"  {_place(hop):32} {when}  {delta}")
+        for name, value in hop["what"].items():
+            _show_value(name, value)
+    if hops and hops[-1]["topic"] != DECISIONS.name:
+        print_line(f"  on its way: the next stage has not taken it from {hops[-1]['topic']} yet")
+    elif hops and hops[0]["append_time_ms"] is not None:
+        print_line(f"  decided {hops[-1]['append_time_ms'] - hops[0]['append_time_ms']:,} ms after it came in")
+    for letter in event["dead_letters"]:
+        origin = f"{letter['origin_topic']}[{letter['origin_partition']}]@{letter['origin_offset']}"
+        print_line(f"  {_place(letter):32} {shown_time(letter['append_time_ms'])}")
+        print_line(f"{_INDENT}refused by {letter['stage']}: {letter['error_code']} (from {origin})")
+        print_line(f"{_INDENT}{letter['error_message']}")
+    for said in event["outcomes"]:
+        print_line(f"  {_place(said):32} {shown_time(said['append_time_ms'])}")
+        print_line(f"{_INDENT}outcome {said.get('label')}, by {said.get('source')}, id {said.get('outcome_id')}")
+    if not event["outcomes"]:
+        print_line("  no outcome yet")
+
+
+def _place(where: dict[str, Any]) -> str:
+    return f"{where['topic']}[{where['partition']}]@{where['offset']}"
+
+
+def _show_value(name: str, value: object) -> None:
+    """One thing that a hop says, on a line of its own or some; what is empty or zero is left out."""
+    match value:
+        case dict():
+            text = "  ".join(f"{key}={part:.6g}" for key, part in value.items() if part)
+        case list():
+            text = ", ".join(_part(part) for part in value)
+        case float():
+            text = f"{value:.6g}"
+        case _:
+            text = str(value)
+    if text:
+        lines = textwrap.wrap(text, _WIDTH - 20, break_on_hyphens=False) or [text]
+        print_line(f"{_INDENT}{name:16} {lines[0]}")
+        for line in lines[1:]:
+            print_line(f"{_INDENT}{'':16} {line}")
+
+
+def _part(part: object) -> str:
+    """One reason, contribution or challenger."""
+    match part:
+        case {"code": code, "text": text}:
+            return f"{code} ({text})"
+        case {"feature": feature, "value": value, "contribution": contribution}:
+            return f"{feature}={value:.4g} ({contribution:+.3f})"
+        case {"model_version": version, "score": score}:
+            return f"{version} {score:.4f}"
+        case _:
+            return str(part)

@@ -20,6 +20,7 @@ from services.platform.stages import health_port
 
 _WAIT_S = 5.0
 _HEALTH_WAIT_S = 1.0
+GAUGES = frozenset({"weir_seen_identities", "weir_state_entities", "weir_state_unreachable"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class StageStatus:
     statuses: dict[str, int] = field(default_factory=dict)
     actions: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
+    gauges: dict[str, int] = field(default_factory=dict)  # those in GAUGES, summed over instances
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -155,4 +157,6 @@ def _collect(status: StageStatus, text: str) -> float:
                 status.input_age_ms = max(status.input_age_ms, 1000 * value)
             elif sample.name == "weir_duplicates_total":
                 status.duplicates += int(value)
+            elif sample.name in GAUGES:
+                status.gauges[sample.name] = status.gauges.get(sample.name, 0) + int(value)
     return step_s
