@@ -169,11 +169,13 @@ def avro_cases() -> Iterator[tuple[str, bytes, str]]:
     head = whole[:5]
     yield "trailing byte", whole + b"\x00", "malformed_avro"
     yield "two records", whole + whole[5:], "malformed_avro"
+    yield "length that leads back to the start", head + b"\x0b" + whole[6:], "malformed_avro"
     yield "negative length", head + b"\x01" + whole[6:], "malformed_avro"
     yield "length 2^62", head + b"\x80" * 8 + b"\x80\x01" + whole[6:], "malformed_avro"
     yield "overlong length", head + bytes([whole[5] | 0x80, 0]) + whole[6:], "malformed_avro"
     yield "eleven-byte number", head + b"\xff" * 10 + b"\x01" + whole[6:], "malformed_avro"
     yield "65-bit number", head + b"\xff" * 9 + b"\x02" + whole[6:], "malformed_avro"
+    yield "amount of 65 bits", whole.replace(b"\xc4\x13", b"\xff" * 9 + b"\x02"), "malformed_avro"
     yield "string is not utf-8", whole.replace(b"t-1", b"t\xff1"), "malformed_avro"
     yield "union branch -1", whole.replace(b"\x02\x06pos", b"\x01\x06pos"), "malformed_avro"
     yield "union branch 2", whole.replace(b"\x02\x06pos", b"\x04\x06pos"), "malformed_avro"

@@ -235,6 +235,14 @@ def test_values_outside_their_type_are_refused(kind: Any, value: bytes) -> None:
     assert code_of(b"\x00\x00\x00\x00\x32" + value, events_of(schema)) == "malformed_avro"
 
 
+def test_a_negative_length_does_not_lead_back_over_what_was_read() -> None:
+    kinds = {"a": "long", "b": "string", "c": "bytes"}
+    schema = {"type": "record", "name": "R", "fields": [{"name": n, "type": kind} for n, kind in kinds.items()]}
+    with pytest.raises(Poison) as caught:
+        events_of(schema).fields(b"\x00\x00\x00\x00\x32" + b"\x02\x03")
+    assert caught.value.code is RejectCode.MALFORMED_AVRO
+
+
 @pytest.mark.parametrize(
     "kind",
     [

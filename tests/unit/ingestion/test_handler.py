@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from services.ingestion.event_clock import ClockRules
+from services.mesh.adapters.memory import Crash
 from services.mesh.headers import TRACEPARENT, WEIR, find, traceparent_of, unpack_hop
 from services.mesh.identity import identity_of
+from services.mesh.ports import CommittedOffset
 from services.mesh.topics import DEAD_LETTERS, EVENTS, EVENTS_RAW
+from services.mesh.watermark import Marks
 from tests.unit.ingestion.world import DAY_MS, HOUR_MS, MINUTE_MS, NOW_MS, World, customers_of, payment
 
 
@@ -215,13 +220,99 @@ def test_a_rebuild_looks_back_no_further_than_it_must() -> None:
 def test_changed_rules_take_the_accepted_events_as_the_truth() -> None:
     world = World(partitions=1)
     world.send(payment("e-1"))
-    world.send(payment("late", event_time_ms=NOW_MS - 2 * HOUR_MS))
     world.drain()
-    stricter = World(partitions=1, rules=ClockRules(lateness_ms=3 * HOUR_MS))
-    stricter.broker, stricter.redis, stricter.accepted_log = world.broker, world.redis, world.accepted_log
-    stricter.send(payment("late", event_time_ms=NOW_MS - 2 * HOUR_MS))
-    stricter.drain()
-    assert [event["event_id"] for event in stricter.events()] == ["e-1", "late"]
+    world.send(payment("late", event_time_ms=NOW_MS - 2 * HOUR_MS))
+    world.drain(dies_after(2))  # committed, not stored: the next process would have to judge it anew
+    milder = World(partitions=1, rules=ClockRules(lateness_ms=3 * HOUR_MS))
+    milder.broker, milder.redis, milder.accepted_log = world.broker, world.redis, world.accepted_log
+    milder.send(payment("late", event_time_ms=NOW_MS - 2 * HOUR_MS))
+    milder.drain()
+    assert [event["event_id"] for event in milder.events()] == ["e-1", "late"]
+
+
+def test_a_log_that_began_anew_is_not_judged_by_an_old_store(world: World) -> None:
+    world.send(payment())
+    world.drain()
+    world.broker.records.clear()
+    world.broker.groups["ingestion"].offsets.clear()
+    world.send(payment())
+    world.drain()
+    assert len(world.accepted()) == 1
+
+
+def test_offsets_that_were_set_back_accept_nothing_twice(world: World) -> None:
+    world.send(payment())
+    world.drain()
+    world.broker.groups["ingestion"].offsets.clear()
+    world.drain()
+    assert len(world.accepted()) == 1
+
+
+def test_what_was_stored_is_used_and_what_is_missing_is_replayed() -> None:
+    world = World(partitions=1)
+    for n in range(3):
+        world.send(payment(f"e-{n}"))
+        world.drain()
+    world.send(payment("e-3"))
+    world.drain(dies_after(2))
+    assert world.redis.marks[0].offset == 3
+    world.accepted_log.looked_at = 0
+    for n in range(4):
+        world.send(payment(f"e-{n}"))
+    world.drain()
+    assert (len(world.accepted()), world.accepted_log.looked_at) == (4, 0)
+    assert world.redis.marks[0].offset == 8
+
+
+def test_a_store_that_lost_one_key_is_written_anew() -> None:
+    world = World(partitions=1)
+    for n in range(9):
+        world.send(payment(f"e-{n}", event_time_ms=NOW_MS + (n - 9) * 5 * MINUTE_MS))
+        world.drain()
+    del world.redis.values[min(world.redis.values)]
+    world.send(payment("e-9"))
+    world.drain()
+    assert world.accepted_log.looked_at == 9
+    world.send(payment("e-9"))
+    world.drain()
+    assert (len(world.accepted()), world.accepted_log.looked_at) == (10, 9)
+
+
+def test_each_accepted_event_is_written_to_the_store_once() -> None:
+    world = World(partitions=1)
+    handler = world.handler()
+    handler.assign(0, CommittedOffset(None, ""), Marks())
+    written: list[int] = []
+    store = handler._keeper._store
+    save = store.save
+    store.save = lambda steps: (written.extend(step.mark.offset for step in steps), save(steps))[1]  # type: ignore
+    for n in range(1_000):
+        handler.step([world.send(payment(f"e-{n}"))])
+        handler.committed({0: CommittedOffset(n + 1, "")})
+        handler.idle()
+    handler.idle()
+    handler.idle()
+    assert written == [-1, 1, 257, 513, 769, 1_000]
+
+
+def test_memory_is_given_back_as_time_goes_on() -> None:
+    world = World(partitions=1)
+    for n in range(10_000):
+        world.send(payment(f"e-{n}", event_time_ms=NOW_MS - 60 * DAY_MS + n * MINUTE_MS))
+    world.drain()
+    held = world.telemetry.metrics.registry.get_sample_value("weir_seen_identities", {"stage": "ingestion"})
+    assert held is not None
+    assert held < 5_000
+
+
+def dies_after(effects: int) -> Callable[[str], None]:
+    left = iter(range(effects - 1))
+
+    def crash(point: str) -> None:
+        if next(left, None) is None:
+            raise Crash(point)
+
+    return crash
 
 
 def test_customers_of_is_right() -> None:
