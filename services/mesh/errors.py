@@ -26,7 +26,7 @@ class RejectCode(StrEnum):
     UNKNOWN_FIELD = "unknown_field"  # most often a typo of an optional field; never dropped silently
     WRONG_TYPE = "wrong_type"
     OUT_OF_RANGE = "out_of_range"
-    WRONG_KEY = "wrong_key"  # record key is present and is not the customer_id
+    WRONG_KEY = "wrong_key"  # sent once more under its right key, and still in a partition that is not its customer's
     LATE = "late"  # older than the allowed lateness behind the partition's event-time clock
     CLOCK_AHEAD = "clock_ahead"  # event time is ahead of the wall clock
     CLOCK_JUMP = "clock_jump"  # event time is further ahead of the partition's clock than one record may move it
