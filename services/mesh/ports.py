@@ -74,7 +74,7 @@ class TransactionalLog(Protocol):
         ...
 
     def commit(self, outputs: Sequence[OutRecord], offsets: Mapping[int, CommittedOffset]) -> None:
-        """Produce ``outputs`` and move the group to ``offsets``, all or nothing."""
+        """Produce ``outputs`` of the batch polled last and move the group to ``offsets``, all or nothing."""
         ...
 
     def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:

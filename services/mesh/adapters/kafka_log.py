@@ -47,6 +47,7 @@ _FENCED_CODES = frozenset(
         KafkaError.PRODUCER_FENCED,
     }
 )
+_FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 
 
 class KafkaLog:
@@ -99,7 +100,8 @@ class KafkaLog:
             messages = self._consumer.consume(1, 0.25) if self._idle else []
             if messages or not self._idle:
                 messages += self._consumer.consume(records_max - len(messages), wait_ms / 1000)
-            self._group_metadata = self._consumer.consumer_group_metadata() if messages else None
+            if messages:  # a commit belongs to the batch polled last: in a later generation it must be refused
+                self._group_metadata = self._consumer.consumer_group_metadata()
         except KafkaException as error:
             raise _translate(error, f"polling {self._topic}") from error
         self._idle = not messages
@@ -251,7 +253,8 @@ def _left_s(deadline_s: float) -> float:
 def _translate(error: KafkaException, doing: str) -> Transient | Fatal:
     cause = error.args[0]
     text = f"{doing}: {cause.name()}: {cause.str()}"
-    if cause.code() in _FENCED_CODES:
+    # A consumer's fatal errors all come as _FATAL; only the text says which one it is.
+    if cause.code() in _FENCED_CODES or (cause.code() == KafkaError._FATAL and _FENCED_TEXT in cause.str()):
         return Fenced(text)
     if cause.code() == KafkaError._AUTO_OFFSET_RESET:
         return Fatal(

@@ -22,7 +22,6 @@ from services.mesh.ports import (
     StoreStep,
 )
 
-
 _JOURNAL_RECORDS_MAX = 1_000_000  # whole: a control topic is small
 
 
@@ -142,6 +141,7 @@ class MemoryLog:
         self._crash = crash or (lambda point: None)
         self._epoch = -1
         self._generation = -1
+        self._polled_generation = -1  # of the last batch
         self._positions: dict[int, int] = {}
         self._paused: set[int] = set()
         self._change: Assignment | None = None
@@ -174,7 +174,9 @@ class MemoryLog:
             if found:
                 self._positions[partition] = found[-1].offset + 1
                 batch += found
-        if not batch:
+        if batch:
+            self._polled_generation = self._generation
+        else:
             self._broker.clock.advance_ms(wait_ms)
         return batch
 
@@ -188,7 +190,7 @@ class MemoryLog:
         try:
             self._crash("before_commit")
             self._check_owner()
-            if self._generation != self._group.generation:
+            if self._polled_generation != self._group.generation:
                 raise Transient("the group has rebalanced since this batch was polled")
         except BaseException:
             self._broker.abort(outputs)

@@ -101,7 +101,7 @@ class RedisStore:
         self._clear = client.register_script(_CLEAR)
 
     def claim(self, partition: int) -> StoreMark | None:
-        """See the port. The epoch is at least the wall clock in microseconds, so that it also grows across a total loss."""
+        """See the port. The epoch is at least the wall clock in microseconds: it grows across a total loss, too."""
         self._call(self._require_no_eviction)
         offset, metadata, epoch = self._call(
             lambda: self._claim(keys=[self._mark_key(partition)], args=[time.time_ns() // 1_000])
