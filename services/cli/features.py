@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -89,7 +90,8 @@ def run_get(given: argparse.Namespace) -> int:
     topic, view = _INPUTS[given.entity], declared().view(given.entity)
     log = LogReader(endpoints.kafka)
     partition = Partitioner(log.partitions(topic)).partition_of(given.id.encode())
-    mark, (value,) = RedisStore(connect(endpoints.redis), view.name).peek(partition, [given.id])
+    with closing(connect(endpoints.redis)) as client:
+        mark, (value,) = RedisStore(client, view.name).peek(partition, [given.id])
     where = (topic.name, partition)
     if mark is None:
         raise Fatal(
@@ -112,7 +114,7 @@ def run_get(given: argparse.Namespace) -> int:
             "topic": topic.name,
             "partition": partition,
             "offset": mark.offset,
-            "records_behind": max(0, log.ends(topic)[where] - mark.offset),
+            "records_behind": _behind(log, where, mark.offset, log.ends(topic)[where]),
             "age_ms": None if appended_ms is None else max(0, time.time_ns() // 1_000_000 - appended_ms),
         },
         "features": {name: None if math.isnan(value) else value for name, value in view.read(state, as_of_ms).items()},
@@ -122,6 +124,13 @@ def run_get(given: argparse.Namespace) -> int:
     else:
         _show(given.entity, given.id, found)
     return 0
+
+
+def _behind(log: LogReader, where: tuple[str, int], offset: int, end: int) -> int:
+    """Records from ``offset`` on; counted where they are few, because markers of transactions take offsets too."""
+    if end - offset > _MARKERS_MAX:
+        return end - offset
+    return sum(1 for _ in log.read({where: offset}, {where: end}))
 
 
 def declared() -> FeatureSet:

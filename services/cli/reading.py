@@ -79,12 +79,13 @@ class LogReader:
                     raise Transient(f"broker {self._bootstrap} has sent nothing for {_SILENCE_S_MAX:.0f} s; is it up?")
                 wanted = []
                 for message in messages:
-                    where = message.topic(), message.partition()
+                    where, offset = (message.topic(), message.partition()), message.offset()
                     failure = message.error()
                     if failure is None:
-                        if message.offset() < ends[where]:
+                        left = ends[where] - offset
+                        if left > 0:
                             wanted.append(message)
-                        if message.offset() + 1 >= ends[where]:
+                        if left <= 1:
                             open_ones.discard(where)
                     elif failure.code() == KafkaError._PARTITION_EOF:
                         open_ones.discard(where)

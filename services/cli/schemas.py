@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fastavro.schema import parse_schema
+
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line
 from services.mesh.adapters.registry import Registry
 from services.mesh.codec import pinned_ids, schema
@@ -93,5 +95,5 @@ def _check(registry: Registry, as_json: bool) -> int:
 
 
 def _same(registered: str, ours: str) -> bool:
-    """Whether they say the same: a registry may store its own spelling."""
-    return bool(json.loads(registered) == json.loads(ours))
+    """Whether they say the same: a registry may store its own spelling of names."""
+    return bool(parse_schema(json.loads(registered)) == parse_schema(json.loads(ours)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,11 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=_jsonable) + "\n")
 
 
+def plain(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON takes it. (``dataclasses.asdict`` turns a Counter's keys into pairs.)"""
+    return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+
+
 def print_line(text: str = "") -> None:
     """One line on standard output."""
     sys.stdout.write(text + "\n")
@@ -49,6 +56,12 @@ def print_line(text: str = "") -> None:
 def shown_time(time_ms: int) -> str:
     """UTC, to the millisecond."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{time_ms % 1000:03d}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return plain(value) if dataclasses.is_dataclass(value) else value
 
 
 def _jsonable(value: object) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import time
 from typing import Any
@@ -12,7 +11,7 @@ import redis
 
 from services.cli.features import declared
 from services.cli.reading import LogReader
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line
+from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, plain, print_json, print_line
 from services.cli.trace import LOOKUP_FILE
 from services.features.kernel import View
 from services.features.layout import unpack
@@ -64,11 +63,11 @@ def run(given: argparse.Namespace) -> int:
         print_json(
             {
                 "ready": endpoints.ready and all(stage.ready == stage.instances > 0 for stage in stages),
-                "stages": [dataclasses.asdict(stage) for stage in stages],
+                "stages": [plain(stage) for stage in stages],
                 "lookup": {"lag": lookup_lag},
                 "redis": store,
                 "capacity": capacity,
-                "verified": dataclasses.asdict(ledger) if ledger is not None else None,
+                "verified": plain(ledger) if ledger is not None else None,
             }
         )
     else:
@@ -179,7 +178,8 @@ def _show(stages: list[StageStatus], lookup_lag: int | None, store: dict[str, An
     if "bytes_an_event" in features:
         line += (
             f"; {features['bytes_an_event']:,.0f} bytes an event in both views; {_mib(store['limit_bytes'])} carry "
-            f"{features['events_per_s']:,.0f} events/s sustained, kept for {features['window_days']:.0f} days"
+            f"{features['events_per_s']:,.0f} events/s sustained, kept for {features['window_days']:.0f} days, with "
+            "entities as full as they are now"
         )
     print_line(line)
 

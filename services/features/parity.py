@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from zlib import crc32
 
 from services.features.definitions import FeatureSet
@@ -33,6 +33,8 @@ from services.mesh.watermark import Marks
 _BADNESS: Mapping[FeatureStatus, int] = {"ok": 0, "saturated": 1, "stale": 2, "fallback": 3}
 _LABEL_BRANCH = 2
 _UPDATE = "terminal_update.v1.avsc"
+_FEATURES = "features.v1.avsc"
+_STATUSES = get_args(FeatureStatus)  # in the order of the schema's symbols
 
 Place = tuple[int, int]
 """Partition and offset."""
@@ -52,8 +54,8 @@ class Served(NamedTuple):
     vector: bytes
     status: FeatureStatus
     place: Place  # of the record that carries it
-    event_id: str
-    customer_id: str
+    record: bytes
+    ids_at: int  # where its ids begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +98,17 @@ class Parity:
     def __init__(self, features: FeatureSet, settings: ParitySettings) -> None:
         self.reports = {"customer": ViewReport(), "terminal": ViewReport()}
         self._names = features.names
-        self._content_hash = features.content_hash
         self._customers = _Replay(features.view("customer"), settings)
         self._terminals = _Replay(features.view("terminal"), settings)
         self._event = Codec("payments/event.v1.avsc")
-        self._features = Codec("features.v1.avsc")
+        self._features = Codec(_FEATURES)
+        # A record of features.v1 ends with feature_set, feature_status and vector; the rest need not be decoded.
+        self._vector_bytes = 4 * len(features.names)
+        self._vector_length = _varint(2 * self._vector_bytes)
+        content_hash = features.content_hash.encode()
+        self._tail_begins = _varint(2 * len(content_hash)) + content_hash
+        self._tail_bytes = len(self._tail_begins) + 1 + len(self._vector_length) + self._vector_bytes
+        assert [field["name"] for field in schema(_FEATURES).fields[-3:]] == ["feature_set", "feature_status", "vector"]
         update = schema(_UPDATE)
         branches = update.fields[0]["type"]
         self._update = own_fields_schema(update, branches[0]["fields"], "Event")
@@ -135,7 +143,7 @@ class Parity:
         event, _ = read(value, HEADER_BYTES + 1, self._update, _UPDATE)
         vector, status = event["customer_vector"], event["customer_status"]
         if self._customers.follows(customer_id):
-            served = Served(vector, status, place, event["event_id"], event["customer_id"])
+            served = Served(vector, status, place, value, HEADER_BYTES + 1)
             self._served("customer", self._customers, (hop.previous_partition_number, hop.previous_offset), served)
         if is_followed:
             with suppress(Poison):
@@ -145,15 +153,21 @@ class Parity:
 
     def features(self, place: Place, value: bytes, hop: Hop) -> None:
         """One record of ``features.v1``: the whole vector as it was served."""
-        event = self._features.decode(value)
-        if not self._terminals.follows(event["terminal_id"].encode()):
+        if not self._terminals.follows_all and not self._terminals.follows(self._terminal_of(value)):
             return
-        if event["feature_set"] != self._content_hash:
+        source = hop.previous_partition_number, hop.previous_offset
+        set_at, vector_at = len(value) - self._tail_bytes, len(value) - self._vector_bytes
+        status_at = set_at + len(self._tail_begins)
+        if value[set_at:status_at] != self._tail_begins or value[status_at + 1 : vector_at] != self._vector_length:
             self.reports["terminal"].excluded["other feature set"] += 1
-            self._terminals.recomputed.pop((hop.previous_partition_number, hop.previous_offset), None)
+            self._terminals.recomputed.pop(source, None)
             return
-        served = Served(event["vector"], event["feature_status"], place, event["event_id"], event["customer_id"])
-        self._served("terminal", self._terminals, (hop.previous_partition_number, hop.previous_offset), served)
+        served = Served(value[vector_at:], _STATUSES[value[status_at] >> 1], place, value, HEADER_BYTES)
+        self._served("terminal", self._terminals, source, served)
+
+    def _terminal_of(self, value: bytes) -> bytes:
+        terminal_id: str = self._features.decode(value)["terminal_id"]
+        return terminal_id.encode()
 
     def _recomputed(self, view: str, replay: _Replay, source: Place, recomputed: Recomputed) -> None:
         if source[1] < replay.compare_from:
@@ -187,11 +201,12 @@ class Parity:
             return
         report.mismatches += 1
         if report.first is None:
+            event_id, customer_id = ids_of(served.record, served.ids_at)
             feature, was, should_be = self._difference(served, recomputed)
             report.first = Divergence(
                 view=view,
-                event_id=served.event_id,
-                customer_id=served.customer_id,
+                event_id=event_id.decode(),
+                customer_id=customer_id.decode(),
                 partition=served.place[0],
                 offset=served.place[1],
                 feature=feature,
@@ -229,6 +244,11 @@ class _Replay:
         self.recomputed: dict[Place, Recomputed] = {}
         self.served: dict[Place, Served] = {}
 
+    @property
+    def follows_all(self) -> bool:
+        """Whether there is no sampling."""
+        return self._sample == 1
+
     def follows(self, key: bytes) -> bool:
         """Whether this entity is in the sample."""
         return self._sample == 1 or not crc32(key) % self._sample
@@ -264,3 +284,11 @@ class _Replay:
         """Whether windows that end at ``time_ms`` lie wholly behind the first event that the log still keeps."""
         begun_ms = self._begun_ms.setdefault(partition, time_ms)
         return time_ms - begun_ms >= self._view.kept_span_ms
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(0x80 | (number & 0x7F))
+        number >>= 7
+    return bytes((*out, number))
