@@ -10,9 +10,11 @@ from rich.console import Console
 from services.cli.shared import DATA_DIR_DEFAULT, Commands
 from services.mesh.errors import Fatal
 from services.mesh.topics import DATA_PARTITIONS_DEFAULT
+from services.mesh.watermark import check_partitions
 from services.platform.up import UpSettings, up
+from services.simulator.settings import read_settings
 from services.simulator.sources import open_source
-from services.simulator.speed import parse_duration_s, parse_speed
+from services.simulator.speed import parse_duration_s
 
 _INSTANCES_MAX = 16
 
@@ -26,13 +28,17 @@ def add(commands: Commands) -> None:
         epilog="example: weir up --input payments.parquet --speed max --for 240 --data-dir /tmp/mesh",
     )
     add_ = parser.add_argument
-    add_("--data-dir", type=Path, default=Path(DATA_DIR_DEFAULT), metavar="D", help="everything it keeps (default: data)")
+    add_(
+        "--data-dir", type=Path, default=Path(DATA_DIR_DEFAULT), metavar="D", help="everything it keeps (default: data)"
+    )
     add_("--no-input", action="store_true", help="only the mesh: send events yourself")
     add_("--input", metavar="FILE", help=".parquet, .jsonl or .csv (default: the built-in simulator)")
     add_("--speed", help="max, a factor of event time such as 60, or N/s (default: max for a file, 600 otherwise)")
     add_("--for", dest="for_", metavar="SECONDS", help="stop sending after this long, such as 240 or 10m")
     add_("--label-delay", default="7d", help="event time until a payment's outcome is known (default: 7d)")
-    add_("--reviewed", type=int, default=0, metavar="N", help="customers that analysts review each evening (default: 0)")
+    add_(
+        "--reviewed", type=int, default=0, metavar="N", help="customers that analysts review each evening (default: 0)"
+    )
     add_("--scenario", help="a named run of several worlds")
     add_("--seed", type=int, help="of the simulated world (default: 1)")
     add_("--days", type=int, help="of the simulated world, history included (default: without end)")
@@ -50,6 +56,7 @@ def run(given: argparse.Namespace) -> int:
     settings = UpSettings(
         data_dir=given.data_dir,
         input=not given.no_input,
+        for_s=None if given.for_ is None else parse_duration_s(given.for_, "FOR"),
         simulator_arguments=_simulator_arguments(given),
         label_delay=given.label_delay,
         partitions=given.partitions,
@@ -60,21 +67,19 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _check(given: argparse.Namespace) -> None:
+    """Raises Fatal."""
     if given.reviewed:
-        raise Fatal(f"--reviewed={given.reviewed}: analysts' reviews need the feedback service, which is not built yet; use 0")
+        raise Fatal(f"--reviewed={given.reviewed}: reviews need the feedback service, which is not built yet; use 0")
     if given.scenario:
         raise Fatal(f"--scenario={given.scenario}: no scenario is built yet; leave it out")
     if not 1 <= given.instances <= _INSTANCES_MAX:
         raise Fatal(f"--instances={given.instances}: must be from 1 to {_INSTANCES_MAX}")
+    check_partitions(given.partitions)
     if given.no_input and given.input:
         raise Fatal(f"--no-input and --input={given.input}: choose one")
-    label_delay_s = parse_duration_s(given.label_delay, "LABEL_DELAY")
-    if given.speed:
-        parse_speed(given.speed)
-    if given.for_ is not None:
-        parse_duration_s(given.for_, "FOR")
-    if given.input:
-        open_source(given.input, round(label_delay_s * 1_000))
+    sender = read_settings(["--kafka", "not yet", *_simulator_arguments(given)])
+    if sender.input:
+        open_source(sender.input, sender.label_delay_ms)
 
 
 def _simulator_arguments(given: argparse.Namespace) -> tuple[str, ...]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +31,12 @@ from services.mesh.topics import (
 )
 
 _BATCH_RECORDS_MAX = 10_000
+_BATCH_WAIT_S = 0.1
+_LIST_WAIT_S = 10.0
+_SILENCE_S_MAX = 30.0  # a broker that answers nothing for so long is away
 # Between two stages: an accepted event whose record is here, and has no decision, is on its way, not missing.
 _ON_THE_WAY = (EVENTS, UPDATES_TERMINAL, FEATURES, SCORES)
+_UNION_BRANCH_BYTES = 1  # updates.terminal.v1 carries a union, whose branch comes before the ids
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,13 +44,14 @@ class Ledger:
     """What the log holds."""
 
     events_in: int = 0
-    rekeyed: int = 0
+    rekeyed: int = 0  # sent once more by ingestion under their right key
     outcomes_in: int = 0
-    accepted: int = 0
+    accepted: int = 0  # identities
     decisions: int = 0
     missing: int = 0
     duplicates: int = 0  # decisions beyond the first of an event
-    strangers: int = 0  # decisions of events that were never accepted
+    strangers: int = 0  # decided identities that were never accepted
+    unreadable: int = 0  # records of events.v1 or decisions.v1 that do not even begin like one
     dead_letters: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
     undecided: int = 0  # accepted, and on the way to a decision
@@ -55,35 +59,64 @@ class Ledger:
     raw_rejects: int = 0  # dead letters that ingestion made
 
 
+# Every committed record of a topic, as confluent-kafka's messages; with offsets by partition: only those, from there.
+Read = Callable[[Topic, Mapping[int, int] | None], Iterable[Any]]
+
+
 def scan(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s: float | None = None) -> Ledger:
     """Read the log and settle the account.
 
     ``unfinished``: for each topic between two stages, by partition, the offset that its stage has committed; records at
     or behind it are on their way. Raises Transient when ``deadline_s`` (monotonic) passes first.
+
+    While stages run: take ``unfinished`` before the call. Decisions are read before the events they were made of, so
+    that what is accepted and decided meanwhile is on its way, and neither missing nor a stranger.
     """
+
+    def read(topic: Topic, starts: Mapping[int, int] | None) -> Iterator[Any]:
+        return _records(bootstrap, topic, starts, deadline_s)
+
+    return settle(read, unfinished)
+
+
+def settle(read: Read, unfinished: Mapping[str, Mapping[int, int]]) -> Ledger:
+    """The account itself; see ``scan``."""
     ledger = Ledger()
-    accepted: Counter[bytes] = Counter()
-    for message in _records(bootstrap, EVENTS, deadline_s):
-        accepted[prefix_of(message.value())] += 1
-    ledger.accepted = len(accepted)
-    decided: Counter[bytes] = Counter(prefix_of(m.value()) for m in _records(bootstrap, DECISIONS, deadline_s))
+    decided: dict[bytes, int] = {}
+    for identity in _identities(read, DECISIONS, ledger):
+        decided[identity] = decided.get(identity, 0) + 1
     ledger.decisions = sum(decided.values())
     ledger.duplicates = ledger.decisions - len(decided)
-    ledger.strangers = len(decided.keys() - accepted.keys())
-    open_ones = accepted.keys() - decided.keys()
-    refused = _count_dead_letters(bootstrap, ledger, deadline_s)
+    open_ones: set[bytes] = set()
+    for identity in _identities(read, EVENTS, ledger):
+        if identity not in decided:
+            open_ones.add(identity)
+        elif decided[identity]:
+            decided[identity] = 0  # met
+            ledger.accepted += 1
+    ledger.accepted += len(open_ones)
+    ledger.strangers = sum(1 for count in decided.values() if count)
     if open_ones:
-        on_the_way = _on_the_way(bootstrap, unfinished, deadline_s)
-        ledger.undecided = len(open_ones & on_the_way)
-        ledger.missing = len(open_ones - on_the_way - refused)
-    _count_raw(bootstrap, ledger, unfinished.get(EVENTS_RAW.name, {}), deadline_s)
-    ledger.outcomes_in = sum(1 for _ in _records(bootstrap, OUTCOMES_RAW, deadline_s))
+        ledger.undecided = len(open_ones & _on_the_way(read, unfinished))
+        ledger.missing = len(open_ones) - ledger.undecided
+    _count_dead_letters(read, ledger)
+    _count_raw(read, ledger, unfinished.get(EVENTS_RAW.name, {}))
+    ledger.outcomes_in = sum(1 for _ in read(OUTCOMES_RAW, None))
     return ledger
 
 
-def _count_raw(bootstrap: str, ledger: Ledger, judged: Mapping[int, int], deadline_s: float | None) -> None:
+def _identities(read: Read, topic: Topic, ledger: Ledger) -> Iterator[bytes]:
+    """The identity of every record; anybody can write to a topic, so some may have none."""
+    for message in read(topic, None):
+        try:
+            yield prefix_of(message.value() or b"")
+        except ValueError:
+            ledger.unreadable += 1
+
+
+def _count_raw(read: Read, ledger: Ledger, judged: Mapping[int, int]) -> None:
     """Count what came in, what ingestion sent once more under its right key, and what it has not judged yet."""
-    for message in _records(bootstrap, EVENTS_RAW, deadline_s):
+    for message in read(EVENTS_RAW, None):
         if find(message.headers() or (), WEIR) is None:
             ledger.events_in += 1
         else:
@@ -91,49 +124,47 @@ def _count_raw(bootstrap: str, ledger: Ledger, judged: Mapping[int, int], deadli
         ledger.unjudged += message.offset() >= judged.get(message.partition(), 0)
 
 
-def _count_dead_letters(bootstrap: str, ledger: Ledger, deadline_s: float | None) -> set[bytes]:
-    """Count them by code; identities of accepted events that a later stage refused."""
-    refused = set()
-    for message in _records(bootstrap, DEAD_LETTERS, deadline_s):
+def _count_dead_letters(read: Read, ledger: Ledger) -> None:
+    """Count them by code."""
+    for message in read(DEAD_LETTERS, None):
         headers = message.headers() or ()
         ledger.dead_letters += 1
-        ledger.rejects[(find(headers, "error_code") or b"?").decode()] += 1
-        origin = find(headers, "origin_topic")
-        ledger.raw_rejects += origin == EVENTS_RAW.name.encode()
-        if origin == EVENTS.name.encode():
-            with suppress(ValueError):  # it may have been refused because it does not even begin like an event
-                refused.add(prefix_of(message.value() or b""))
-    return refused
+        ledger.rejects[(find(headers, "error_code") or b"?").decode(errors="replace")] += 1
+        ledger.raw_rejects += find(headers, "origin_topic") == EVENTS_RAW.name.encode()
 
 
-def _on_the_way(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s: float | None) -> set[bytes]:
+def _on_the_way(read: Read, unfinished: Mapping[str, Mapping[int, int]]) -> set[bytes]:
+    """Identities of the records that their stage has not committed."""
     found = set()
     for topic in _ON_THE_WAY:
-        starts = unfinished.get(topic.name, {})
-        if not starts:
-            continue
-        skip = 1 if topic is UPDATES_TERMINAL else 0  # the union's branch
-        for message in _records(bootstrap, topic, deadline_s, starts):
-            found.add(prefix_of(message.value(), HEADER_BYTES + skip))
+        start = HEADER_BYTES + (_UNION_BRANCH_BYTES if topic is UPDATES_TERMINAL else 0)
+        for message in read(topic, unfinished.get(topic.name, {})):
+            try:
+                found.add(prefix_of(message.value() or b"", start))
+            except ValueError:
+                continue  # its stage will refuse it; no accepted event is in it
     return found
 
 
-def _records(
-    bootstrap: str, topic: Topic, deadline_s: float | None, starts: Mapping[int, int] | None = None
-) -> Iterator[Any]:
-    """Every committed record of ``topic``, to where its end is now."""
+def _records(bootstrap: str, topic: Topic, starts: Mapping[int, int] | None, deadline_s: float | None) -> Iterator[Any]:
+    """See ``Read``; to where the end of each partition is now."""
     consumer = Consumer(reader_settings(bootstrap, "weir.scan") | {"queued.min.messages": 100_000})
     try:
-        partitions = consumer.list_topics(topic.name, timeout=10).topics[topic.name].partitions
+        partitions = consumer.list_topics(topic.name, timeout=_LIST_WAIT_S).topics[topic.name].partitions
         wanted = {
             p: OFFSET_BEGINNING if starts is None else starts[p] for p in partitions if starts is None or p in starts
         }
         consumer.assign([TopicPartition(topic.name, p, offset) for p, offset in wanted.items()])
         waiting = set(wanted)
+        heard_s = time.monotonic()
         while waiting:
-            if deadline_s is not None and time.monotonic() > deadline_s:
-                raise Transient(f"the scan of {topic.name} did not end in time: run `weir status --verify`")
-            for message in consumer.consume(_BATCH_RECORDS_MAX, 0.2):
+            now_s = time.monotonic()
+            if deadline_s is not None and now_s > deadline_s:
+                raise Transient(f"{topic.name} was not read to its end in the time there was")
+            if now_s - heard_s > _SILENCE_S_MAX:
+                raise Transient(f"reading {topic.name}: no answer for {_SILENCE_S_MAX:.0f} s; is the broker up?")
+            for message in consumer.consume(_BATCH_RECORDS_MAX, _BATCH_WAIT_S):
+                heard_s = now_s
                 error = message.error()
                 if error is None:
                     yield message

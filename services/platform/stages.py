@@ -31,7 +31,15 @@ def simulator_spec(data: DataDir, endpoints: Endpoints, arguments: tuple[str, ..
     """The outside world; it ends by itself when its input is sent."""
     state = data.path / "simulator.json"
     argv = (sys.executable, "-m", "services.simulator", "--kafka", endpoints.kafka, "--state", str(state), *arguments)
-    return ChildSpec(name="simulator", argv=argv, stop_order=SENDERS_STOP, once=True, error_marks=("simulator:",))
+    return ChildSpec(
+        name="simulator",
+        argv=argv,
+        stop_order=SENDERS_STOP,
+        stop_s_max=2.5,  # what is not acknowledged by then is looked for at the next start
+        once=True,
+        unhealthy_starts_max=3,  # a crash by chance goes on where it was; a fault in the input comes again
+        error_marks=("simulator:",),
+    )
 
 
 def trainer_spec(endpoints: Endpoints, signing_key: Path, label_delay: str) -> ChildSpec:

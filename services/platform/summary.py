@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from services.mesh.errors import RejectCode
 from services.platform.scan import Ledger
@@ -19,18 +20,53 @@ class ServedModel:
     why: str
 
 
-def summary_of(
-    ledger: Ledger,
-    rate_per_s: float,
-    latency_ms: Mapping[str, int | None],
-    models: Sequence[ServedModel],
-    seconds: float,
-) -> dict[str, object]:
-    """The summary. Counts are of the whole log of the data directory, rate and latency of this run."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """``ledger`` counts the whole log of the data directory, None when there was no time to read it; the rest is of
+    this run.
+    """
+
+    ledger: Ledger | None
+    rate_per_s: float
+    latency_ms: Mapping[str, int | None]
+    models: Sequence[ServedModel]  # in the order in which they served
+    seconds: float
+
+
+def to_json(summary: Summary) -> str:
+    """The file's text; what is not known is null."""
+    ledger = summary.ledger
+    counts: dict[str, object] = dict.fromkeys(_counts(Ledger())) if ledger is None else _counts(ledger)
+    document = {
+        **counts,
+        "rate_per_s": round(summary.rate_per_s, 1),
+        "latency_ms": dict(summary.latency_ms),
+        "models": [{"version": m.version, "from": m.from_event_time_ms, "why": m.why} for m in summary.models],
+        "seconds": round(summary.seconds, 1),
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def to_text(summary: Summary) -> str:
+    """For people, lines of at most 80 characters unless a name is long."""
+    lines = _ledger_lines(summary.ledger)
+    shown = {name: "-" if value is None else f"{value:,}" for name, value in summary.latency_ms.items()}
+    lines += [
+        f"rate           {summary.rate_per_s:>10,.1f}  decisions/s, from first to last",
+        f"latency        {shown['p50']:>10}  ms p50, p99 {shown['p99']}, p99.9 {shown['p999']}, append to decision",
+    ]
+    titles = ["models", *[""] * len(summary.models)]
+    for title, model in zip(titles, summary.models, strict=False):
+        lines.append(f"{title:13} {model.version} from {_time(model.from_event_time_ms)}: {model.why}")
+    return "\n".join(lines) + "\n"
+
+
+def _counts(ledger: Ledger) -> dict[str, object]:
     settled = ledger.accepted + ledger.raw_rejects + ledger.unjudged
     return {
         "events_in": ledger.events_in,
         "accepted": ledger.accepted,
+        # Repeats leave no record of their own: they are what is in no other account.
         "duplicate_events_in": max(0, ledger.events_in - settled),
         "conflicts": ledger.rejects[RejectCode.CONFLICT.value],
         "dead_letters": ledger.dead_letters,
@@ -39,37 +75,33 @@ def summary_of(
         "missing": ledger.missing,
         "duplicates": ledger.duplicates + ledger.strangers,
         "undecided_at_stop": ledger.undecided + ledger.unjudged,
-        "rate_per_s": round(rate_per_s, 1),
-        "latency_ms": dict(latency_ms),
         "outcomes_in": ledger.outcomes_in,
-        "labels": 0,
-        "models": [{"version": m.version, "from": m.from_event_time_ms, "why": m.why} for m in models],
-        "seconds": round(seconds, 1),
+        "labels": 0,  # outcomes joined to decisions: nobody joins them yet
     }
 
 
-def to_json(summary: Mapping[str, object]) -> str:
-    """The file's text."""
-    return json.dumps(summary, indent=2) + "\n"
+def _ledger_lines(ledger: Ledger | None) -> list[str]:
+    if ledger is None:
+        return [
+            "counts            unknown  the log is too long to be read within the 10 s of a stop:",
+            "                           start again, and run weir status --verify",
+        ]
+    counts = _counts(ledger)
+    codes = ", ".join(f"{code} {count:,}" for code, count in sorted(ledger.rejects.items()))
+    lines = [
+        f"events in      {ledger.events_in:>10,}  accepted {ledger.accepted:,}, "
+        f"duplicates {counts['duplicate_events_in']:,}",
+        f"dead letters   {ledger.dead_letters:>10,}  {codes}".rstrip(),
+        f"decisions      {ledger.decisions:>10,}  missing {ledger.missing:,}, duplicates {counts['duplicates']:,}, "
+        f"undecided at stop {counts['undecided_at_stop']:,}",
+        f"outcomes in    {ledger.outcomes_in:>10,}",
+    ]
+    if ledger.unreadable:
+        lines.append(
+            f"unreadable     {ledger.unreadable:>10,}  records of events.v1 or decisions.v1 that are no events"
+        )
+    return lines
 
 
-def to_text(summary: Mapping[str, object]) -> str:
-    """For people."""
-    latency = summary["latency_ms"]
-    assert isinstance(latency, Mapping)
-    models = summary["models"]
-    assert isinstance(models, Sequence)
-    served = ", then ".join(str(model["version"]) for model in models) or "none"
-    shown = {name: "-" if value is None else f"{value} ms" for name, value in latency.items()}
-    return (
-        f"events in      {summary['events_in']:>10,}   accepted {summary['accepted']:,}, duplicates "
-        f"{summary['duplicate_events_in']:,}, dead letters {summary['dead_letters']:,} "
-        f"(conflicts {summary['conflicts']:,})\n"
-        f"decisions      {summary['decisions']:>10,}   missing {summary['missing']}, duplicates "
-        f"{summary['duplicates']}, undecided at stop {summary['undecided_at_stop']}\n"
-        f"rate           {summary['rate_per_s']:>10,} decisions/s, from first to last\n"
-        f"latency        {shown['p50']:>10}   p50;  p99 {shown['p99']};  p99.9 {shown['p999']} "
-        "(append to visible decision)\n"
-        f"outcomes in    {summary['outcomes_in']:>10,}\n"
-        f"models         {served}\n"
-    )
+def _time(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

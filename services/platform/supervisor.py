@@ -182,7 +182,13 @@ class Supervisor:
 
     def stop_child(self, name: str) -> None:
         """Stop one child within its own limit and keep it stopped until ``restart``."""
-        self._stop_together([self._children[name]], time.monotonic() + self._children[name].spec.stop_s_max)
+        self.stop_children([name])
+
+    def stop_children(self, names: Sequence[str], limit_s: float = STOP_S_MAX) -> None:
+        """Stop some children together, within their own limits and ``limit_s``, and keep them stopped."""
+        group = [self._children[name] for name in names]
+        limits_s = [child.spec.stop_s_max for child in group]
+        self._stop_together(group, time.monotonic() + min(limit_s, max(limits_s, default=0.0)))
 
     def restart(self, name: str) -> None:
         """Stop one child within its own limit and start it at once: a deploy, not a death."""

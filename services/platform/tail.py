@@ -7,7 +7,7 @@ of the supervisor's process; it decodes only the fields that every event begins 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import Any
@@ -16,13 +16,16 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.codec import HEADER_BYTES, Codec, read, schema
+from services.mesh.errors import Poison
 from services.mesh.topics import DECISIONS
-from services.platform.latency import LatencyCounts
+from services.platform.latency import LatencyCounts, percentiles_of
 
 _BATCH_RECORDS_MAX = 2_000
 _WAIT_S = 0.05
 # Decoding a whole decision costs three times its beginning; the mix and the models in force show in a sample.
 _SAMPLE_EVERY = 16
+_ALL_SAMPLED = 1_000  # a run of a few decisions shows its mix too
+_RECENT_LOOKS = 5
 
 
 class DecisionTail:
@@ -43,6 +46,8 @@ class DecisionTail:
         self._lock = Lock()
         self._stop = Flag()
         self.latency = LatencyCounts()
+        self._recent: deque[Counter[int]] = deque([Counter()], maxlen=_RECENT_LOOKS)  # latencies between two looks
+        self.unreadable = 0
         self.first_append_ms: int | None = None
         self.last_append_ms: int | None = None
         self.newest_event_time_ms = 0
@@ -66,6 +71,13 @@ class DecisionTail:
         with self._lock:
             return self.latency.percentiles()
 
+    def recent_percentiles(self) -> dict[str, int | None]:
+        """Latency percentiles since the fifth look before this one, in milliseconds."""
+        with self._lock:
+            recent = sum(self._recent, Counter())
+            self._recent.append(Counter())
+        return percentiles_of(sorted(recent.items()), recent.total())
+
     def close(self) -> None:
         """Stop following."""
         self._stop.set()
@@ -83,16 +95,24 @@ class DecisionTail:
             with self._lock:
                 for message in messages:
                     if message.error() is None:
-                        self._note(message, now_ms)
+                        self._take(message, now_ms)
+
+    def _take(self, message: Any, now_ms: int) -> None:
+        try:
+            self._note(message, now_ms)
+        except Poison:
+            self.unreadable += 1  # anybody can write to a topic; the scan counts it too
 
     def _note(self, message: Any, now_ms: int) -> None:
-        event, _ = read(message.value(), HEADER_BYTES, self._event, DECISIONS.name)
+        event, _ = read(message.value() or b"", HEADER_BYTES, self._event, DECISIONS.name)
         append_ms = message.timestamp()[1]
-        self.latency.add(now_ms - event["raw_append_time_ms"])
+        latency_ms = now_ms - event["raw_append_time_ms"]
+        self.latency.add(latency_ms)
+        self._recent[-1][latency_ms] += 1
         self.first_append_ms = append_ms if self.first_append_ms is None else min(self.first_append_ms, append_ms)
         self.last_append_ms = max(self.last_append_ms or 0, append_ms)
         self.newest_event_time_ms = max(self.newest_event_time_ms, event["event_time_ms"])
-        if self.latency.total % _SAMPLE_EVERY == 1:
+        if self.latency.total <= _ALL_SAMPLED or self.latency.total % _SAMPLE_EVERY == 0:
             decision = self._decision.decode(message.value())
             self.served.setdefault(decision["model_version"], decision["event_time_ms"])
             self.actions[decision["action"]] += 1

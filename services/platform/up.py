@@ -1,47 +1,54 @@
 """``weir up``: the whole mesh on one machine, from nothing to a summary.
 
 Order: servers, deploy step, stages, then whoever brings events in. It ends when the input is decided, the time is up,
-or on Ctrl-C or SIGTERM, which stop everything within 10 s.
+or on Ctrl-C or SIGTERM, which stop everything within 10 s (``interrupt`` divides them).
+
+Exit status: 0 when everything accepted is decided exactly once, also after Ctrl-C, whose undecided events the next
+start goes on with; 1 when not, or when the input could not be sent; 130 when interrupted before the mesh was ready.
 """
 
 from __future__ import annotations
 
-import json
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import psutil
 from rich.console import Console
 
-from services.mesh.adapters.kafka_journal import KafkaJournal
-from services.mesh.codec import Codec
-from services.mesh.errors import Transient
+from services.decisions.evaluate import BOOTSTRAP_MODEL
+from services.mesh.errors import Fatal, Transient
 from services.mesh.signing import generate_signing_key
-from services.mesh.topics import MODELS
+from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
+from services.platform.interrupt import Interrupt
+from services.platform.logbook import Logbook
+from services.platform.news import changes, news_of
 from services.platform.observe import Observer
 from services.platform.parent import Parent
+from services.platform.releases import promoted_models
 from services.platform.scan import Ledger, scan
+from services.platform.sender_report import latest_report, phase_of
+from services.platform.servers import NAMES as SERVERS
 from services.platform.servers import Servers, running
 from services.platform.stages import lookup_spec, simulator_spec, stage_specs, trainer_spec
-from services.platform.summary import ServedModel, summary_of, to_json, to_text
+from services.platform.stillness import Stillness
+from services.platform.summary import ServedModel, Summary, to_json, to_text
 from services.platform.supervisor import State
 from services.platform.tail import DecisionTail
 from services.platform.view import Snapshot, View
 
+EXIT_INTERRUPTED = 130
 _TURN_S = 0.05
 _LOOK_EVERY_S = 1.0
-STAGES_START_S_MAX = 60.0
-# Input ended: the mesh has what is in flight to decide, 6 virtual hours at most.
-DRAIN_S_MAX = 120.0
-DRAIN_STILL_S = 3.0  # no stage moved for so long: what is left is not going to be decided
-# Ctrl-C: everything within 10 s; the servers need 2 to 3 of them.
-INTERRUPTED_DRAIN_S_MAX = 2.0
-INTERRUPTED_SCAN_S_MAX = 3.0
+_DRAIN_TURN_S = 0.1
+STAGES_START_S_MAX = 120.0  # measured: 2.5; a state that is rebuilt from a long log takes longer
+# Somebody else may go on sending after our own input has ended.
+DRAIN_S_MAX = 300.0
+_TAIL_STILL_S = 0.3
+_TAIL_WAIT_S_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,7 @@ class UpSettings:
 
     data_dir: Path
     input: bool  # False: servers and stages only
+    for_s: float | None  # the sender looks after it where there is one
     simulator_arguments: tuple[str, ...]
     label_delay: str
     partitions: int
@@ -58,90 +66,112 @@ class UpSettings:
 
 
 def up(settings: UpSettings, console: Console) -> int:
-    """Run; the exit status: 0 when everything accepted is decided exactly once."""
-    interrupted = Interrupted()
-    view = View(console)
-    try:
-        with running(settings.data_dir, view.happened) as servers:
-            return _Run(settings, servers, view, interrupted, console).run()
-    finally:
-        view.close()
+    """Run; the exit status, see above."""
+    # What a person waits for began when the command was typed, not when its imports were done.
+    started_s = time.monotonic() - (time.time() - psutil.Process().create_time())
+    view, logbook = View(console, started_s), Logbook()
+    ready: list[str] = []
+
+    def tell(name: str, what: str) -> None:
+        logbook.note(name, what)
+        line = news_of(name, what, is_server=name in SERVERS, is_ready=bool(ready))
+        if line is not None:
+            view.happened(line)
+
+    with Interrupt() as interrupted:
+        try:
+            view.happened(f"starting on {settings.data_dir}; logs in {settings.data_dir / 'logs'}")
+            with running(settings.data_dir, tell) as servers:
+                logbook.open(servers.data.log("weir"))
+                mesh = _Mesh(settings, servers, view, interrupted, started_s)
+                try:
+                    mesh.start()
+                    ready.append("ready")
+                    interrupted.noting()
+                    return mesh.run(console)
+                finally:
+                    servers.supervisor.stop(min(interrupt.SERVERS_BY_S, interrupted.left_s(interrupt.SERVERS_BY_S)))
+        except KeyboardInterrupt:
+            view.happened("stopped before it was ready")
+            return EXIT_INTERRUPTED
+        finally:
+            view.close()
+            logbook.close()
 
 
-class Interrupted:
-    """Set by the first Ctrl-C or SIGTERM; further ones change nothing, stopping is under way."""
-
-    def __init__(self) -> None:
-        self.at_s: float | None = None
-        signal.signal(signal.SIGINT, self._note)
-        signal.signal(signal.SIGTERM, self._note)
-
-    def __bool__(self) -> bool:
-        return self.at_s is not None
-
-    def now(self) -> None:
-        """Stop, whoever asked for it."""
-        if self.at_s is None:
-            self.at_s = time.monotonic()
-
-    def _note(self, signum: int, frame: Any) -> None:
-        self.now()
-
-
-class _Run:
+class _Mesh:
     def __init__(
-        self, settings: UpSettings, servers: Servers, view: View, interrupted: Interrupted, console: Console
+        self, settings: UpSettings, servers: Servers, view: View, interrupted: Interrupt, started_s: float
     ) -> None:
         self._settings = settings
-        self._servers = servers
+        self._data, self._endpoints = servers.data, servers.endpoints
         self._supervisor = servers.supervisor
         self._view = view
         self._interrupted = interrupted
-        self._console = console
-        self._kafka = servers.endpoints.kafka
-        self._started_s = time.monotonic()
-        self._observer = Observer(self._kafka, servers.data.path / "run")
+        self._started_s = started_s
+        self._observer = Observer(self._endpoints.kafka, servers.data.path / "run")
         self._look_at_s = 0.0
-        self._last: Snapshot | None = None
+        self._versions: dict[str, str] = {}
+        self._standing: dict[str, str] = {}  # stage -> why it was halted when last seen
+        self._all_ready = True
         self._parent = Parent()
+        self._failure = ""
+        self._stage_names: list[str] = []
 
-    def run(self) -> int:
-        self._start_stages()
-        tail = DecisionTail(self._kafka, self._settings.partitions)
+    def start(self) -> None:
+        """Deploy step and stages. Raises Fatal."""
+        settings, endpoints = self._settings, self._endpoints
+        began_s = time.monotonic()
+        deploy(endpoints.kafka, endpoints.schema_registry, settings.partitions)
+        self._view.happened(f"topics and schemas after {time.monotonic() - began_s:.1f} s")
+        self._signing_key, public_key = _keys(self._data.path / "keys")
+        extra = {"WEIR_MODEL_KEYS": str(public_key), **settings.environment}
+        specs = stage_specs(self._data, endpoints, settings.partitions, settings.instances, extra)
+        specs.append(lookup_spec(self._data, endpoints))
+        for spec in specs:
+            self._supervisor.add(spec)
+        self._stage_names = [spec.name for spec in specs]
+        began_s = time.monotonic()
+        self._supervisor.poll()
+        self._supervisor.wait_healthy(self._stage_names, STAGES_START_S_MAX)
+        self._view.happened(f"{len(specs)} services after {time.monotonic() - began_s:.1f} s")
+        replace(endpoints, ready=True).write(self._data.path)
+        self._view.happened(f"ready: Kafka {endpoints.kafka}, {endpoints.redis}, schemas {endpoints.schema_registry}")
+
+    def run(self, console: Console) -> int:
+        """Send, look, drain, sum up; the exit status."""
+        tail = DecisionTail(self._endpoints.kafka, self._settings.partitions)
         try:
             self._start_senders()
-            while not self._wants_stop() and not self._input_is_sent():
-                self._turn(tail)
+            self._send(tail)
             self._stop_senders()
             self._drain(tail)
             self._look(tail)
-            return self._finish(tail)
+            self._supervisor.stop_children(self._stage_names, self._interrupted.left_s(interrupt.STAGES_BY_S))
+            return self._finish(tail, console)
         finally:
             tail.close()
-
-    def _start_stages(self) -> None:
-        settings, endpoints = self._settings, self._servers.endpoints
-        deploy(endpoints.kafka, endpoints.schema_registry, settings.partitions)
-        signing_key, public_key = _keys(self._servers.data.path / "keys")
-        extra = {"WEIR_MODEL_KEYS": str(public_key), **settings.environment}
-        specs = stage_specs(self._servers.data, endpoints, settings.partitions, settings.instances, extra)
-        specs.append(lookup_spec(self._servers.data, endpoints))
-        for spec in specs:
-            self._supervisor.add(spec)
-        self._supervisor.poll()
-        self._supervisor.wait_healthy([spec.name for spec in specs], STAGES_START_S_MAX)
-        self._signing_key = signing_key
-        replace(endpoints, ready=True).write(self._servers.data.path)
-        self._view.happened("mesh", f"ready after {time.monotonic() - self._started_s:.1f} s more; {endpoints.kafka}")
 
     def _start_senders(self) -> None:
         if not self._settings.input:
             return
-        endpoints = self._servers.endpoints
-        self._supervisor.add(simulator_spec(self._servers.data, endpoints, self._settings.simulator_arguments))
-        if not _has_trained(self._kafka):
-            self._supervisor.add(trainer_spec(endpoints, self._signing_key, self._settings.label_delay))
+        self._supervisor.add(simulator_spec(self._data, self._endpoints, self._settings.simulator_arguments))
         self._supervisor.poll()
+        if not promoted_models(self._endpoints.kafka):
+            self._supervisor.add(trainer_spec(self._endpoints, self._signing_key, self._settings.label_delay))
+
+    def _send(self, tail: DecisionTail) -> None:
+        """Until the input is sent, the time is up, or somebody wants an end."""
+        for_s = None if self._settings.input else self._settings.for_s
+        end_s = float("inf") if for_s is None else time.monotonic() + for_s
+        has_decided = False
+        while not self._wants_stop() and not self._input_is_sent() and time.monotonic() < end_s:
+            self._poll()
+            if not has_decided and tail.decisions:
+                has_decided = True
+                self._view.happened("first decision")
+            self._look_now_and_then(tail)
+            time.sleep(_TURN_S)
 
     def _wants_stop(self) -> bool:
         """Ctrl-C, SIGTERM, or a make that was told to end and cannot pass it on."""
@@ -150,87 +180,136 @@ class _Run:
         return bool(self._interrupted)
 
     def _input_is_sent(self) -> bool:
-        return self._state_of("simulator") is State.DONE
+        return bool(self._failure) or self._state_of("simulator") is State.DONE
 
-    def _turn(self, tail: DecisionTail) -> None:
-        self._supervisor.poll()
+    def _poll(self) -> None:
+        """A sender that cannot go on ends the sending, not the deciding. Raises Fatal for any other process."""
+        try:
+            self._supervisor.poll()
+        except Fatal as fatal:
+            if self._state_of("simulator") is not State.FAILED:
+                raise
+            self._failure = str(fatal)  # it has been said
+            self._supervisor.stop_child("simulator")
+
+    def _look_now_and_then(self, tail: DecisionTail) -> None:
         if time.monotonic() >= self._look_at_s:
             self._look_at_s = time.monotonic() + _LOOK_EVERY_S
             self._look(tail)
-        time.sleep(_TURN_S)
 
     def _look(self, tail: DecisionTail) -> None:
         try:
             stages = self._observer.stages()
         except Transient as error:
-            self._view.happened("mesh", str(error))
+            self._view.happened(str(error))
             return
-        sender = _last_json_line(self._servers.data.log("simulator")) if self._settings.input else {}
-        self._last = Snapshot(
-            stages=stages,
-            decisions=tail.decisions,
-            latency_ms=tail.percentiles(),
-            actions=dict(tail.actions),
-            event_time_ms=max(tail.newest_event_time_ms, int(sender.get("event_time_ms", 0))),
-            sent=int(sender.get("sent_in_all", 0)),
-            total=sender.get("total"),
-            sender=" ".join(str(sender.get(name)) for name in ("phase", "waiting") if sender.get(name)) or "idle",
-            seconds=time.monotonic() - self._started_s,
+        report = latest_report(self._data.log("simulator")) if self._state_of("simulator") is not None else {}
+        for line in changes(self._versions, versions := {k: v for stage in stages for k, v in stage.versions.items()}):
+            self._view.happened(line)
+        self._versions = versions
+        halted = {stage.stage: stage.halted for stage in stages if stage.halted}
+        for name in halted.keys() - self._standing.keys():
+            self._view.happened(f"{name} halted: {halted[name]}")
+        self._standing = halted
+        self._all_ready = all(stage.ready == stage.instances > 0 for stage in stages)
+        self._view.show(
+            Snapshot(
+                stages=stages,
+                decisions=tail.decisions,
+                latency_ms=tail.recent_percentiles(),
+                actions=dict(tail.actions),
+                event_time_ms=max(tail.newest_event_time_ms, int(report.get("event_time_ms", 0))),
+                sent=int(report.get("sent_in_all", 0)),
+                total=report.get("total"),
+                phase=phase_of(report),
+                seconds=time.monotonic() - self._started_s,
+            )
         )
-        self._view.show(self._last)
 
     def _stop_senders(self) -> None:
-        for name in ("simulator", "retraining"):
-            if self._state_of(name) not in (None, State.DONE):
-                self._supervisor.stop_child(name)
+        if self._interrupted:
+            self._view.happened("stopping: what is on its way is decided first, as far as 10 s reach")
+        names = [name for name in ("simulator", "retraining") if self._state_of(name) not in (None, State.DONE)]
+        self._supervisor.stop_children(names, self._interrupted.left_s(interrupt.SENDERS_BY_S))
 
     def _drain(self, tail: DecisionTail) -> None:
-        """Until every stage has committed its input, or none moves any more."""
-        started_s = time.monotonic()
-        moved_s, before = started_s, (-1, -1)
-        while True:
-            limit_s = INTERRUPTED_DRAIN_S_MAX if self._interrupted else DRAIN_S_MAX
-            now_s = time.monotonic()
-            if now_s - started_s > limit_s or now_s - moved_s > DRAIN_STILL_S:
+        """Until every stage has committed its input, none moves any more, or the time to stop is up."""
+        end_s = time.monotonic() + DRAIN_S_MAX
+        stillness = Stillness(time.monotonic())
+        while self._interrupted.left_s(interrupt.DRAIN_BY_S) and time.monotonic() < end_s:
+            self._wants_stop()
+            self._poll()
+            lag = self._lag()
+            if stillness.is_over(time.monotonic(), lag, tail.decisions, all_ready=self._all_ready):
                 return
-            self._supervisor.poll()
-            lag = sum(self._observer.lags().values())
-            if lag == 0 and before[0] == 0:
-                return  # twice in a row: between two looks a record can be in no stage's input
-            if (lag, tail.decisions) != before:
-                moved_s, before = now_s, (lag, tail.decisions)
-            time.sleep(0.1)
+            self._look_now_and_then(tail)
+            time.sleep(_DRAIN_TURN_S)
 
-    def _finish(self, tail: DecisionTail) -> int:
-        if not self._interrupted:
-            time.sleep(0.2)  # the last decisions reach the tail
-        deadline_s = None if not self._interrupted else time.monotonic() + INTERRUPTED_SCAN_S_MAX
+    def _lag(self) -> int:
+        """Records that some stage has not committed; more than none while the broker does not answer."""
         try:
-            ledger = scan(self._kafka, self._observer.committed(), deadline_s)
-        except Transient as error:
-            self._console.print(f"no summary: {error}", markup=False)
+            return sum(self._observer.lags().values())
+        except Transient:
             return 1
-        seconds = time.monotonic() - self._started_s
-        summary = summary_of(ledger, tail.rate_per_s, tail.percentiles(), self._served(tail), seconds)
-        write_atomically(self._servers.data.summary, to_json(summary))
+
+    def _finish(self, tail: DecisionTail, console: Console) -> int:
+        self._wait_for(tail)
+        ledger = self._settled()
+        summary = Summary(
+            ledger=ledger,
+            rate_per_s=tail.rate_per_s,
+            latency_ms=tail.percentiles(),
+            models=self._served(tail),
+            seconds=time.monotonic() - self._started_s,
+        )
+        write_atomically(self._data.summary, to_json(summary))
         self._view.close()
-        self._console.print(to_text(summary), markup=False, highlight=False)
-        return _exit_status(ledger, bool(self._interrupted))
+        console.print(f"\n{to_text(summary)}", markup=False, highlight=False, soft_wrap=True, end="")
+        return self._exit_status(ledger)
+
+    def _settled(self) -> Ledger | None:
+        """The account, None when there was no time or no broker to settle it."""
+        deadline_s = time.monotonic() + self._interrupted.left_s(interrupt.SCAN_BY_S)
+        try:
+            if self._state_of("kafka") is not State.HEALTHY:
+                raise Transient("the broker is away")
+            return scan(self._endpoints.kafka, self._observer.committed(), deadline_s)
+        except Transient as error:
+            self._view.happened(f"no account: {error}")
+            return None
+
+    def _wait_for(self, tail: DecisionTail) -> None:
+        """The last decisions reach the tail a moment after they are visible."""
+        end_s = time.monotonic() + min(_TAIL_WAIT_S_MAX, self._interrupted.left_s(interrupt.STAGES_BY_S))
+        before = -1
+        while tail.decisions != before and time.monotonic() < end_s:
+            before = tail.decisions
+            time.sleep(_TAIL_STILL_S)
 
     def _served(self, tail: DecisionTail) -> list[ServedModel]:
-        reasons = _releases(self._kafka)
+        """In the order in which they served, each with the reason in its release."""
+        reasons = {BOOTSTRAP_MODEL: "no model yet"}
+        try:
+            if tail.served.keys() - reasons.keys() and self._state_of("kafka") is State.HEALTHY:
+                reasons |= promoted_models(self._endpoints.kafka)
+        except Transient as error:
+            self._view.happened(str(error))
         return [
-            ServedModel(version=version, from_event_time_ms=since_ms, why=reasons.get(version, "no model yet"))
+            ServedModel(version=version, from_event_time_ms=since_ms, why=reasons.get(version, "unknown"))
             for version, since_ms in tail.served.items()
         ]
 
+    def _exit_status(self, ledger: Ledger | None) -> int:
+        if self._failure:
+            return 1
+        if ledger is None:
+            return 0 if self._interrupted else 1
+        wrong = ledger.missing or ledger.duplicates or ledger.strangers
+        unfinished = (ledger.undecided or ledger.unjudged) and not self._interrupted
+        return 1 if wrong or unfinished else 0
+
     def _state_of(self, name: str) -> State | None:
         return next((child.state for child in self._supervisor.status() if child.name == name), None)
-
-
-def _exit_status(ledger: Ledger, interrupted: bool) -> int:
-    wrong = ledger.missing or ledger.duplicates or ledger.strangers
-    return 1 if wrong or ((ledger.undecided or ledger.unjudged) and not interrupted) else 0
 
 
 def _keys(directory: Path) -> tuple[Path, Path]:
@@ -240,33 +319,3 @@ def _keys(directory: Path) -> tuple[Path, Path]:
         directory.mkdir(mode=0o700, exist_ok=True)
         generate_signing_key(signing_key)
     return signing_key, Path(f"{signing_key}.pub")
-
-
-def _releases(bootstrap: str) -> dict[str, str]:
-    """Model version -> why it was promoted."""
-    journal, codec = KafkaJournal(bootstrap, MODELS.name, "weir.up.models"), Codec("model_release.v1.avsc")
-    try:
-        releases = [codec.decode(record.value) for record in journal.read_to_end()]
-    finally:
-        journal.close()
-    return {release["model_version"]: release["why"] for release in releases if release["move"] == "promote"}
-
-
-def _has_trained(bootstrap: str) -> bool:
-    return bool(_releases(bootstrap))
-
-
-def _last_json_line(file: Path) -> dict[str, Any]:
-    """The sender's latest report; empty before the first."""
-    try:
-        with file.open("rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - 4_096))
-            lines = log.read().splitlines()
-    except FileNotFoundError:
-        return {}
-    for line in reversed(lines):
-        if line.startswith(b"{") and line.endswith(b"}"):
-            found: dict[str, Any] = json.loads(line)
-            return found
-    return {}

@@ -1,0 +1,17 @@
+"""What was put in force on ``models.v1``, and why."""
+
+from __future__ import annotations
+
+from services.mesh.adapters.kafka_journal import KafkaJournal
+from services.mesh.codec import Codec
+from services.mesh.topics import MODELS
+
+
+def promoted_models(bootstrap: str) -> dict[str, str]:
+    """Model version -> why it was promoted. Raises Transient."""
+    journal, codec = KafkaJournal(bootstrap, MODELS.name, "weir.up.models"), Codec("model_release.v1.avsc")
+    try:
+        releases = [codec.decode(record.value) for record in journal.read_to_end()]
+    finally:
+        journal.close()
+    return {release["model_version"]: release["why"] for release in releases if release["move"] == "promote"}
