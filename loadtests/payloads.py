@@ -35,13 +35,13 @@ def number_of(identity: bytes, run: bytes) -> int | None:
     return int(identity[-_DIGITS:]) if identity[: -_DIGITS - 1] == run else None
 
 
-def payments(run: str, count: int, place: tuple[int, int], seed: int) -> Load:
+def payments(run: str, count: int, place: tuple[int, int], seed: int, customers: int = 5_000) -> Load:
     """``count`` payments from ``place`` on: a day of the world, and the number of a payment within it.
 
     A run goes on where the one before it ended: event time that leaps is refused until several customers confirm it.
     """
-    world = World(WorldSettings(seed=seed))
-    customers = [f"c{number:06d}" for number in range(world.people.customers)]
+    world = World(WorldSettings(seed=seed, customers=customers, terminals=2 * customers))
+    names = [f"c{number:06d}" for number in range(world.people.customers)]
     terminals = [f"t{number:06d}" for number in range(world.people.terminals)]
     keys: list[bytes] = []
     values: list[bytes] = []
@@ -50,7 +50,7 @@ def payments(run: str, count: int, place: tuple[int, int], seed: int) -> Load:
         made, _ = world.day(day)
         rows = np.arange(first, min(len(made), first + count - len(values)))
         taken = made.take(rows)
-        whose = [customers[number] for number in taken.customer.tolist()]
+        whose = [names[number] for number in taken.customer.tolist()]
         ids = [event_id(run, len(values) + number) for number in range(len(taken))]
         keys += [name.encode() for name in whose]
         values += render(taken, ids, whose, terminals)
