@@ -30,7 +30,7 @@ from services.simulator.sender import Sender
 from services.simulator.settings import Settings, read_settings
 from services.simulator.sources import open_source
 from services.simulator.state_file import StateFile
-from services.simulator.watching import Lags, follow_decisions, origin_of
+from services.simulator.watching import Lags, follow_decisions, origin_of, settle_gaps
 from services.simulator.world import World, WorldSettings
 from services.simulator.world_source import WorldSource
 
@@ -97,12 +97,14 @@ async def _send(
     start = state.load(source.name) or Checkpoint(offsets=await ends_of(settings.kafka, partitions))
     state.save(source.name, start)
     ledger = Ledger(start)
-    lags = Lags(settings.kafka, data_partitions, [(stage.name, stage.consumes.name) for stage in STAGES])
+    stages = [(stage.name, stage.consumes.name) for stage in STAGES]
+    lags, barriers = (Lags(settings.kafka, data_partitions, stages) for _ in range(2))  # one client each
+    flight = Flight(data_partitions, settings.window_ms)
     sender = Sender(
         Feed(source, start.position, start.released_until_ms),
         TopicWriter(producer, EVENTS_RAW.name, data_partitions),
         TopicWriter(producer, OUTCOMES_RAW.name, partitions[OUTCOMES_RAW.name]),
-        Flight(data_partitions, settings.window_ms),
+        flight,
         ledger,
         settings.speed,
         already_sent=await find_sent(settings.kafka, start.offsets),
@@ -115,19 +117,21 @@ async def _send(
     follower = asyncio.create_task(
         follow_decisions(settings.kafka, data_partitions, origin_of, sender.decided, following)
     )
+    settler = asyncio.create_task(settle_gaps(barriers, flight.has_gaps, sender.passed))
     reporter = asyncio.create_task(_report(sender, ledger, state, source, start))
     try:
         await _first(following, follower)
         if settings.for_s is not None:
             asyncio.get_running_loop().call_later(settings.for_s, stopping.set)
-        await _unless_failed(asyncio.create_task(sender.run()), follower, reporter)
+        await _unless_failed(asyncio.create_task(sender.run()), follower, reporter, settler)
         await sender.settle(SETTLE_S_MAX)
     finally:
-        for task in (reporter, follower):
+        for task in (reporter, follower, settler):
             task.cancel()
             with suppress(asyncio.CancelledError, WeirError):
                 await task
         await lags.close()
+        await barriers.close()
         state.save(source.name, ledger.checkpoint)
         _say(sender, ledger, source, start, done=True)
 

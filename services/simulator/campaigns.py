@@ -31,7 +31,8 @@ def draw_campaigns(
     parts = []
     first = 0
     for pattern, weight in weighted:
-        campaigns = int(rng.poisson(fraud_payments * weight * pattern.share / pattern.payments_mean))
+        # Rounded up or down at random, not Poisson: thieves keep busy, and a week's fraud stays near its mean.
+        campaigns = int(fraud_payments * weight * pattern.share / pattern.payments_mean + rng.random())
         parts.append(_draw_pattern(rng, people, pattern, campaigns, day_start_ms, first))
         first += campaigns
     return join_payments([part[0] for part in parts]), join_truth([part[1] for part in parts])

@@ -64,18 +64,19 @@ USUAL_PATTERNS = (
     ),
 )  # fmt: skip
 
-# After a shift thieves stay below what used to give them away: ordinary amounts, ordinary shops, many payments.
+# After a shift thieves stay nearer to what is ordinary: smaller amounts, the victim's own shops, fewer takeovers.
 SHIFTED_PATTERNS = (
     Pattern(
-        kind=Kind.LOW_AND_SLOW, share=0.50, payments=(10, 22), span_h=(4.0, 20.0), amount_factor=(0.8, 1.8),
+        kind=Kind.LOW_AND_SLOW, share=0.35, payments=(10, 22), span_h=(1.0, 5.0), amount_factor=(1.5, 3.5),
         where="near_home", by_night=True,
     ),
     Pattern(
-        kind=Kind.COMPROMISED_TERMINAL, share=0.28, payments=(60, 120), span_h=(120.0, 300.0),
-        amount_factor=(0.7, 1.5), victim="terminal",
+        kind=Kind.COMPROMISED_TERMINAL, share=0.14, payments=(60, 120), span_h=(120.0, 300.0),
+        amount_factor=(0.8, 2.2), victim="terminal",
     ),
-    replace(USUAL_PATTERNS[0], share=0.12),
-    replace(USUAL_PATTERNS[3], share=0.10),
+    replace(USUAL_PATTERNS[0], share=0.26),
+    replace(USUAL_PATTERNS[2], share=0.10),
+    replace(USUAL_PATTERNS[3], share=0.15),
 )  # fmt: skip
 
 
@@ -84,8 +85,8 @@ class Shift:
     """A change of the world that starts at midnight of ``day`` and is complete ``ramp_days`` later."""
 
     day: int
-    ramp_days: int = 3
-    genuine_amount_factor: float = 1.6  # everybody pays more: prices, or a new habit
+    ramp_days: int = 14
+    genuine_amount_factor: float = 1.8  # everybody pays more: prices, or a new habit
     patterns: tuple[Pattern, ...] = SHIFTED_PATTERNS
 
     def level(self, day: int) -> float:

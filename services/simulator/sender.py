@@ -73,6 +73,12 @@ class Sender:
         self._flight.decided(partition, offset)
         self._moved.set()
 
+    def passed(self, partition: int, offset: int) -> None:
+        """Every stage is past what lies below ``offset`` of ``partition``."""
+        self._flight.passed(partition, offset)
+        self._moved_s = time.monotonic()
+        self._moved.set()
+
     @property
     def in_flight(self) -> int:
         """Records sent and not yet decided."""

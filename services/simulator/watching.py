@@ -1,7 +1,6 @@
-"""How far the mesh has come: follows ``decisions.v1`` and, when nothing moves, asks whether anything still could.
+"""How far the mesh has come: follows ``decisions.v1`` and asks the stages what no decision will come for.
 
-Only the last few records of each fetched batch are looked at, and of those only the packed header: within a partition
-decisions keep the order of the raw log to within milliseconds, so the highest origin is among the last.
+Of a decision only the packed header is looked at.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from services.mesh import headers
 from services.mesh.topics import DECISIONS
 from services.simulator.reading import reader
 
-_LOOKED_AT = 8  # records at the end of a batch
+_BARRIER_POLL_S = 0.05
+_BARRIER_STILL_S = 0.5  # a stage that stands still so long may have only markers before it
 _PROBE_MS = 300
 
 Origin = Callable[[Any], tuple[int, int]]
@@ -38,7 +38,7 @@ def origin_of(record: Any) -> tuple[int, int]:
 async def follow_decisions(
     kafka: str, partitions: int, origin: Origin, decided: Callable[[int, int], None], ready: asyncio.Event
 ) -> None:
-    """Report the newest origins of committed decisions until cancelled; sets ``ready`` once it misses nothing."""
+    """Report the origins of committed decisions until cancelled; sets ``ready`` once it misses nothing."""
     async with reader(kafka, "read_committed") as consumer:
         followed = _all(DECISIONS.name, partitions)
         consumer.assign(followed)
@@ -47,12 +47,24 @@ async def follow_decisions(
         while True:
             fetched = await consumer.getmany(timeout_ms=1_000)
             for records in fetched.values():
-                for record in records[-_LOOKED_AT:]:
+                for record in records:
                     decided(*origin(record))
 
 
+async def settle_gaps(lags: Lags, has_gaps: Callable[[], bool], passed: Callable[[int, int], None]) -> None:
+    """While decisions overtake records that have none, find out by barriers which never will; until cancelled."""
+    while True:
+        await asyncio.sleep(_BARRIER_POLL_S)
+        if has_gaps():
+            try:
+                for partition, offset in (await lags.barrier()).items():
+                    passed(partition, offset)
+            except KafkaError:
+                await lags.close()  # a broker that restarts; asked again
+
+
 class Lags:
-    """Whether every stage has read all there is for it; opened when first asked."""
+    """How far the stages have read; opened when first asked."""
 
     def __init__(self, kafka: str, partitions: int, stages: Sequence[tuple[str, str]]) -> None:
         """``stages`` are pairs of consumer group and the topic that it reads, each of so many ``partitions``."""
@@ -72,6 +84,39 @@ class Lags:
             await self.close()  # a broker that restarts; the caller asks again
             return False
 
+    async def barrier(self) -> dict[int, int]:
+        """By raw partition, an offset below which everything is settled; returns once that is so.
+
+        What the first stage has judged by now went into its output by now; once each later stage has taken what its
+        input held when the one before had, all of it is decided, refused or known to be a repeat. Raises KafkaError.
+        """
+        admin, consumer = await self._connected()
+        (group, topic), *later = self._stages
+        judged = await self._committed(admin, group, topic)
+        for group, topic in later:
+            ends = await consumer.end_offsets(_all(topic, self._partitions))
+            await self._until_taken(admin, consumer, group, topic, ends)
+        return {where.partition: offset for where, offset in judged.items()}
+
+    async def _until_taken(
+        self, admin: Any, consumer: Any, group: str, topic: str, ends: dict[TopicPartition, int]
+    ) -> None:
+        before: dict[TopicPartition, int] = {}
+        still_s = 0.0
+        while True:
+            taken = await self._committed(admin, group, topic)
+            behind = {where: taken[where] for where, end in ends.items() if taken[where] < end}
+            still_s = still_s + _BARRIER_POLL_S if behind == before else 0.0
+            if not behind or (still_s >= _BARRIER_STILL_S and await _only_markers(consumer, behind)):
+                return
+            before = behind
+            await asyncio.sleep(_BARRIER_POLL_S)
+
+    async def _committed(self, admin: Any, group: str, topic: str) -> dict[TopicPartition, int]:
+        wanted = _all(topic, self._partitions)
+        found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+        return {where: max(0, found[where].offset) if where in found else 0 for where in wanted}
+
     async def close(self) -> None:
         """Disconnect."""
         self._clients = None
@@ -88,8 +133,7 @@ class Lags:
     async def _unread(self, admin: Any, consumer: Any, group: str, topic: str) -> dict[TopicPartition, int]:
         """Offset at which the group goes on, of each partition that does not end there."""
         ends = await consumer.end_offsets(_all(topic, self._partitions))
-        committed = await admin.list_consumer_group_offsets(group, partitions=list(ends))
-        offsets = {where: max(0, committed[where].offset) if where in committed else 0 for where in ends}
+        offsets = await self._committed(admin, group, topic)
         return {where: offsets[where] for where, end in ends.items() if offsets[where] < end}
 
 

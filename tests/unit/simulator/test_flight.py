@@ -23,6 +23,8 @@ def test_the_oldest_undecided_record_of_any_partition_sets_the_limit() -> None:
     flight.decided(1, 0)
     assert flight.limit_ms(50) == 120
     flight.decided(0, 9)
+    assert flight.limit_ms(50) == 120, "a later decision settles nothing before it"
+    flight.decided(0, 8)
     assert flight.limit_ms(50) == 140
     assert flight.in_flight() == 2
 
@@ -38,14 +40,29 @@ def test_a_decision_seen_before_the_acknowledgement_counts_when_it_comes() -> No
     flight = Flight(1, 100)
     batch = flight.sent(0, [10, 20])
     flight.decided(0, 5)
+    flight.decided(0, 4)
     flight.acknowledged(batch, 4)
     assert flight.in_flight() == 0
 
 
-def test_a_rejected_record_is_settled_by_a_later_decision_of_its_partition() -> None:
+def test_a_record_that_gets_no_decision_is_settled_when_a_barrier_has_passed_it() -> None:
     flight = Flight(1, 100)
     flight.acknowledged(flight.sent(0, [10, 20, 30]), 0)
     flight.decided(0, 2)
+    assert flight.has_gaps()
+    assert flight.limit_ms(50) == 110
+    flight.passed(0, 2)
+    assert flight.in_flight() == 0
+    assert not flight.has_gaps()
+
+
+def test_records_of_others_between_two_batches_hold_nothing_up() -> None:
+    flight = Flight(1, 100)
+    flight.acknowledged(flight.sent(0, [10]), 0)
+    flight.acknowledged(flight.sent(0, [20]), 5)
+    flight.decided(0, 0)
+    flight.decided(0, 3)
+    flight.decided(0, 5)
     assert flight.in_flight() == 0
 
 
