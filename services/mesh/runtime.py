@@ -92,16 +92,24 @@ class StageRuntime:
                 self.stop.wait(wait_s)
 
     def _session(self) -> None:
-        self._handler = self._make_handler()
-        self._marks, self._guards = {}, {}
         try:
-            self._log.open()
+            self.begin()
             while not self.stop.is_set():
                 self.turn()
         finally:
-            self._telemetry.ready(False)
-            self._telemetry.owns([])
-            self._log.close()
+            self.end()
+
+    def begin(self) -> None:
+        """Open a session: a new handler, nothing owned yet. ``run`` does it all; step by step is for tests."""
+        self._handler = self._make_handler()
+        self._marks, self._guards = {}, {}
+        self._log.open()
+
+    def end(self) -> None:
+        """Close the session, whatever has become of it."""
+        self._telemetry.ready(False)
+        self._telemetry.owns([])
+        self._log.close()
 
     def turn(self) -> int:
         """One batch; returns how many records it had."""
@@ -180,7 +188,7 @@ class StageRuntime:
     def _guard_against_floods(self, polled: Sequence[InRecord], outputs: Sequence[OutRecord]) -> None:
         rejects: dict[int, int] = {}
         for out in outputs:
-            if out.topic == DEAD_LETTERS.name and out.partition is not None:
+            if out.topic == DEAD_LETTERS.name and out.partition is not None and not _is_late(out):
                 rejects[out.partition] = rejects.get(out.partition, 0) + 1
         records: dict[int, int] = {}
         for record in polled:
@@ -198,6 +206,11 @@ class StageRuntime:
         logging.error("stage=%s halted: %s", self._stage.name, self._halted)
         self._log.pause(sorted(self._marks))
         self._telemetry.halted(self._halted)
+
+
+def _is_late(out: OutRecord) -> bool:
+    """A file that is sent once more is late as a whole: well-formed, decided before, and no sign of a broken sender."""
+    return find(out.headers, "error_code") == RejectCode.LATE.value.encode()
 
 
 def _outputs(

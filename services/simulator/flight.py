@@ -5,8 +5,9 @@ ahead would move a terminal's clock past another's events. Holding the sender ba
 partitions close together (as watermark alignment does in stream processors).
 
 A record is settled when its decision was seen, or when a barrier has passed it: every stage has taken what was
-there after ingestion had judged it, so a record without a decision (refused, repeated) never gets one. A later decision of the
-same partition settles nothing: the terminal's partition lies between, and may stand still while others go on.
+there after ingestion had judged it, so a record without a decision (refused, repeated) never gets one. A later
+decision of the same partition settles nothing: the terminal's partition lies between, and may stand still while others
+go on.
 
 Pure: offsets and times come in, an answer goes out. Times are the stream's running clock, which never falls.
 """
