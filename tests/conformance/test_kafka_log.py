@@ -82,7 +82,7 @@ def test_metadata_beyond_the_brokers_limit_moves_nothing(world: KafkaLogWorld) -
     world.produce(0, [b"a"])
     member = joined(world.log())
     until(lambda: bool(member.records), member)
-    with pytest.raises(Exception, match="(?i)metadata"):
+    with pytest.raises(Exception, match=r"(?i)metadata"):
         member.log.commit([OutRecord(world.output, b"k", b"x", 0, [])], {0: CommittedOffset(1, "x" * 4_097)})
     member.log.close()
     assert world.everything() == []

@@ -56,6 +56,7 @@ class ManualClock:
 class _Group:
     offsets: dict[int, CommittedOffset] = field(default_factory=dict)
     members: dict[str, int] = field(default_factory=dict)  # slot -> epoch of its latest opening
+    owners: dict[int, tuple[str, int]] = field(default_factory=dict)  # partition -> slot and epoch that holds it
     openings: int = 0
     generation: int = 0
 
@@ -142,6 +143,7 @@ class MemoryLog:
         self._epoch = -1
         self._generation = -1
         self._polled_generation = -1  # of the last batch
+        self._waits = False  # for partitions that their former owner has not let go of yet
         self._positions: dict[int, int] = {}
         self._paused: set[int] = set()
         self._change: Assignment | None = None
@@ -153,6 +155,7 @@ class MemoryLog:
         self._group.members[self._slot] = self._epoch
         self._group.generation += 1
         self._positions, self._generation, self._change = {}, -1, None
+        self._waits = False
         self._paused.clear()
 
     def close(self) -> None:
@@ -164,7 +167,7 @@ class MemoryLog:
     def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
         """See the port."""
         self._check_owner()
-        if self._generation != self._group.generation:
+        if self._generation != self._group.generation or self._waits:
             self._rebalance()
         batch: list[InRecord] = []
         for partition in sorted(self._positions):
@@ -217,15 +220,26 @@ class MemoryLog:
             raise Fenced(f"slot {self._slot} was taken over")
 
     def _rebalance(self) -> None:
+        """As cooperative rebalancing does it: let go of what is another's, take what its former owner let go of."""
         slots = sorted(self._group.members)
         mine = {p for p in range(self._broker.partitions) if slots[p % len(slots)] == self._slot}
-        added, removed = sorted(mine - set(self._positions)), sorted(set(self._positions) - mine)
-        offsets = {p: self._group.offsets.get(p, CommittedOffset(None, "")) for p in added}
+        removed = sorted(set(self._positions) - mine)
         for partition in removed:
-            del self._positions[partition]
+            del self._positions[partition], self._group.owners[partition]
+        wanted = sorted(mine - set(self._positions))
+        added = [partition for partition in wanted if self._is_free(partition)]
+        self._group.owners.update(dict.fromkeys(added, (self._slot, self._epoch)))
+        offsets = {p: self._group.offsets.get(p, CommittedOffset(None, "")) for p in added}
         self._positions.update({p: offsets[p].offset or 0 for p in added})
+        if added or removed or self._generation == -1:
+            self._change = Assignment(offsets, removed)
+        self._waits = len(added) < len(wanted)
         self._generation = self._group.generation
-        self._change = Assignment(offsets, removed)
+
+    def _is_free(self, partition: int) -> bool:
+        """Whether nobody holds it: its owner let go, left, or was taken over."""
+        slot, epoch = self._group.owners.get(partition, ("", -1))
+        return self._group.members.get(slot) != epoch
 
 
 class MemoryJournal:
