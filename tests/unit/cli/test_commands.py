@@ -1,0 +1,58 @@
+"""The command line itself: help with an example everywhere, mistakes in one line, an exit status that tells."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from services.cli.__main__ import main
+from services.cli.commands import parser
+
+PROMISED = {
+    "up": set(),
+    "send": set(),
+    "status": set(),
+    "trace": set(),
+    "dead-letters": {"list", "show", "requeue"},
+    "models": {"list", "show", "train", "verify"},
+    "policy": {"check", "publish", "list"},
+    "features": {"get", "names"},
+    "parity": set(),
+    "schemas": {"register", "list"},
+}
+
+
+def subcommands(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = [action.choices for action in of._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found[0]) if found else {}
+
+
+def leaves() -> Iterator[argparse.ArgumentParser]:
+    for command in subcommands(parser()).values():
+        actions = subcommands(command)
+        yield from actions.values() if actions else [command]
+
+
+def test_every_promised_command_is_there() -> None:
+    found = {name: set(subcommands(command)) for name, command in subcommands(parser()).items()}
+    assert {name: actions & found[name] for name, actions in PROMISED.items()} == PROMISED
+
+
+@pytest.mark.parametrize("command", list(leaves()), ids=lambda command: command.prog)
+def test_every_help_ends_with_an_example_of_that_command(command: argparse.ArgumentParser) -> None:
+    assert (command.epilog or "").startswith(f"example: {command.prog}"), command.prog
+    example = shlex.split((command.epilog or "").removeprefix("example: weir "))
+    assert parser().parse_args(example).run is command.get_default("run")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["trace"], ["dead-letters"], ["features", "get", "device", "d1"]]
+)
+def test_wrong_usage_is_no_success(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: weir" in capsys.readouterr().err
