@@ -40,7 +40,7 @@ class MemoryLog:
     def __init__(self, failure: Exception | None = None) -> None:
         self.records: dict[str, list[list[tuple[bytes, bytes]]]] = {}
         self.failure = failure
-        self.on_append: Callable[[int, int], None] = lambda partition, last_offset: None
+        self.on_append: Callable[[int, int], None] = lambda partition, offset: None
 
     def create_batch(self) -> BatchBuilder:
         return BatchBuilder(1_000_000, 0)
@@ -57,7 +57,8 @@ class MemoryLog:
             log += [(record.key, record.value) for record in part]
         future.set_result(Acknowledgement(first))
         if topic == "events":
-            self.on_append(partition, len(log) - 1)
+            for offset in range(first, len(log)):
+                self.on_append(partition, offset)
         return future
 
     def sent(self, topic: str) -> list[dict[str, Any]]:
