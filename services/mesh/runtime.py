@@ -115,7 +115,7 @@ class StageRuntime:
         """One batch; returns how many records it had."""
         batch = self._log.poll(self._batch_records_max, self._batch_wait_ms)
         self._follow_assignment()
-        if batch:
+        if batch and not self._halted:  # a first poll may bring records before its partitions are paused
             self._process(batch)
         self._handler.idle()
         self._telemetry.alive()

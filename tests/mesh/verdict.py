@@ -12,12 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from feature_oracle import NAMES, FeatureOracle, served
 from whole_mesh import VIEWS, Mesh, committed_of
 
 from services.features.layout import pack, unpack
 from services.mesh.codec import Codec
 from services.mesh.ports import InRecord
+from tests.oracle.feature_oracle import NAMES, FeatureOracle, served
 
 _HOP = struct.Struct("<BHqHqH")
 _EXPONENTS = {"EUR": 2, "JPY": 0, "KWD": 3}
