@@ -39,6 +39,7 @@ class Patience:
     def __init__(self) -> None:
         self._wait_s = RETRY_S_FIRST
         self._until_s = -math.inf
+        self.away_since_s = math.inf  # the first failure since the store last did its work
 
     def is_over(self, now_s: float) -> bool:
         """Whether the store may be asked."""
@@ -46,11 +47,13 @@ class Patience:
 
     def failed(self, now_s: float) -> None:
         """The store did not answer."""
+        self.away_since_s = min(self.away_since_s, now_s)
         self._until_s = now_s + self._wait_s
         self._wait_s = min(2 * self._wait_s, RETRY_S_MAX)
 
     def answered(self) -> None:
         """The store did its work."""
+        self.away_since_s = math.inf
         self._wait_s = RETRY_S_FIRST
 
 
@@ -111,7 +114,8 @@ class OwnedPartition:
     def lose_store(self, now_s: float) -> None:
         """The store does not hold our state any more, or can't be asked: memory goes on, the store is caught up."""
         if self.phase == "ready":
-            self.not_ready_since_s = now_s
+            # An outage is one, also for those who notice it later: it is waited for once.
+            self.not_ready_since_s = min(now_s, self._patience.away_since_s)
         self.phase = "unreachable"
         self._rebuilt = self._replay = None
 

@@ -1,0 +1,496 @@
+"""A partition's state between memory, store and log: what is served stays exact, whatever the store does.
+
+Each test feeds a handler whose store misbehaves and one whose store never does, and compares what they emit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files
+from random import Random
+
+import pytest
+
+from services.features.definitions import load_feature_set
+from services.features.handler import FeaturesHandler
+from services.features.layout import pack, unpack
+from services.features.owned import RETRY_S_MAX
+from services.features.settings import FeaturesSettings
+from services.features.views import adapter_of
+from services.mesh.adapters.memory import ManualClock, MemoryBroker, MemoryLog, MemoryRedis, MemoryStore
+from services.mesh.codec import Codec
+from services.mesh.errors import Fenced, StoreUnreachable
+from services.mesh.headers import WEIR, Hop, pack_hop
+from services.mesh.ports import CommittedOffset, InRecord, StoreMark, StoreStep
+from services.mesh.stage import Emit
+from services.mesh.telemetry import StageTelemetry
+from services.mesh.watermark import Marks
+
+FEATURES = load_feature_set(files("schemas").joinpath("payments/features.yaml").read_text(), "features.yaml")
+EVENT, UPDATE = Codec("payments/event.v1.avsc"), Codec("terminal_update.v1.avsc")
+START_MS = 1_600_000_000_000
+WAIT_MS = 2_000
+
+
+class CountedStore(MemoryStore):
+    """Counts calls, takes its time when it is away, and can lose one answer."""
+
+    calls = 0
+    loses_answers = 0
+    clock: ManualClock
+
+    def _check_reachable(self) -> None:
+        self.calls += 1
+        if not self._redis.reachable:
+            self.clock.advance_ms(500)
+        super()._check_reachable()
+
+    def save(self, steps: Sequence[StoreStep]) -> None:
+        super().save(steps)
+        if self.loses_answers:
+            self.loses_answers -= 1
+            raise StoreUnreachable("no answer")
+
+
+class Bench:
+    """The customer view's stage on twins; its log, and processes that own all of it in turn."""
+
+    def __init__(self, partitions: int = 1, entities_max: int = 1_000, wait_ms_max: int = WAIT_MS) -> None:
+        self.clock = ManualClock()
+        self.broker = MemoryBroker(partitions, self.clock)
+        self.redis = MemoryRedis()
+        self.partitions = partitions
+        self.settings = FeaturesSettings(
+            view="customer",
+            redis="",
+            entities_max=entities_max,
+            feature_wait_ms_max=wait_ms_max,
+            partitions_expected=partitions,
+        )
+        self.random = Random(1)
+        self.made = 0
+        self.committed = dict.fromkeys(range(partitions), CommittedOffset(0, ""))
+        self.marks = {partition: Marks() for partition in range(partitions)}
+
+    def process(self, read: Callable[[int, int, int], Iterator[list[InRecord]]] | None = None) -> Process:
+        """A new owner of every partition."""
+        return Process(self, read)
+
+    def feed(self, *customers: str, partition: int = 0) -> list[InRecord]:
+        """One payment of each customer."""
+        return [self._payment(customer, partition) for customer in customers]
+
+    def reference(self) -> dict[tuple[int, int], bytes | None]:
+        """What every event of the log should lead to: place -> value."""
+        return Bench.replay(self)
+
+    @staticmethod
+    def replay(bench: Bench) -> dict[tuple[int, int], bytes | None]:
+        healthy = Bench(bench.partitions)
+        healthy.broker.records = bench.broker.records
+        process = healthy.process()
+        found = {}
+        for records in bench.broker.records.values():
+            for emit, record in zip(process.take(records), records, strict=True):
+                found[record.partition, record.offset] = emit.value
+        return found
+
+    def stored(self) -> dict[tuple[int, str], bytes]:
+        """The store's entities in a form that does not depend on how they were written."""
+        view = FEATURES.view("customer")
+        return {where: pack(unpack(view, value)) for where, value in self.redis.values.items()}
+
+    def _payment(self, customer: str, partition: int) -> InRecord:
+        self.made += 1
+        event = {
+            "event_id": f"e{self.made}",
+            "customer_id": customer,
+            "terminal_id": "t",
+            "event_time_ms": START_MS + self.made * 60_000 - self.random.choice((0, 0, 0, 3_600_000)),
+            "amount_minor": self.random.randrange(10_000),
+            "currency": "EUR",
+            "channel": None,
+            "country": None,
+            "device_id": None,
+            "source_partition": partition,
+            "source_offset": self.made,
+            "raw_append_time_ms": 1,
+        }
+        header = pack_hop(Hop(partition, self.made, partition, self.made, 0))
+        return self.broker.produce("events.v1", customer.encode(), EVENT.encode(event), partition, [(WEIR, header)])
+
+
+class Process:
+    """One handler, driven as the runtime drives it."""
+
+    def __init__(self, bench: Bench, read: Callable[[int, int, int], Iterator[list[InRecord]]] | None) -> None:
+        self.bench = bench
+        self.store = CountedStore(bench.redis, bench.clock)
+        self.store.clock = bench.clock
+        self.telemetry = StageTelemetry("features-customer", bench.clock)
+        log = MemoryLog(bench.broker, "features-customer", "events.v1")
+        self.handler = FeaturesHandler(
+            "features-customer",
+            adapter_of("customer", FEATURES),
+            self.store,
+            read or log.read,
+            bench.clock,
+            self.telemetry,
+            bench.settings,
+        )
+        for partition, committed in bench.committed.items():
+            self.handler.assign(partition, committed, bench.marks[partition].copy())
+
+    def take(self, records: Sequence[InRecord]) -> list[Emit]:
+        """Step, commit, save, as one turn does; without ``idle``."""
+        emits = self.handler.step(records)
+        self.commit(records)
+        return emits
+
+    def commit(self, records: Sequence[InRecord]) -> None:
+        """The broker took the batch of ``records``."""
+        bench = self.bench
+        offsets = {}
+        for record in records:
+            marks = bench.marks[record.partition]
+            assert marks.admit(Hop(0, 0, record.partition, int(EVENT.decode(record.value)["event_id"][1:]), 0))
+            offsets[record.partition] = CommittedOffset(record.offset + 1, marks.to_metadata())
+        bench.committed.update(offsets)
+        self.handler.committed(offsets)
+
+    def catch_up(self) -> None:
+        """Idle until every partition is ready."""
+        for _ in range(1_000):
+            if self.phases() == {"ready"}:
+                return
+            self.handler.idle()
+            self.bench.clock.advance_ms(100)
+        raise AssertionError(self.phases())
+
+    def phases(self) -> set[str]:
+        return {owned.phase for owned in self.handler._owned.values()}
+
+    def replayed(self) -> int:
+        return sum(owned.replayed for owned in self.handler._owned.values())
+
+
+def statuses(emits: Sequence[Emit]) -> list[str]:
+    return [UPDATE.decode(emit.value)["update"]["customer_status"] for emit in emits]
+
+
+def check_exact(bench: Bench, records: Sequence[InRecord], emits: Sequence[Emit]) -> None:
+    """``emits`` are what a healthy process would have said."""
+    reference = bench.reference()
+    for emit, record in zip(emits, records, strict=True):
+        assert emit.value == reference[record.partition, record.offset], (record.partition, record.offset)
+
+
+def check_stored(bench: Bench) -> None:
+    """The store is as a rebuild from the log leaves it."""
+    rebuilt = Bench(bench.partitions)
+    rebuilt.broker.records = bench.broker.records
+    rebuilt.committed = dict(bench.committed)
+    rebuilt.process().catch_up()
+    assert bench.stored() == rebuilt.stored()
+    assert {p: mark.offset for p, mark in bench.redis.marks.items()} == {
+        p: committed.offset for p, committed in bench.committed.items()
+    }
+
+
+def test_the_next_owner_goes_on_where_the_store_stands() -> None:
+    bench = Bench()
+    bench.process().take(bench.feed("a", "b", "a"))
+    process = bench.process()
+    assert process.phases() == {"ready"}
+    records = bench.feed("a", "b", "c")
+    check_exact(bench, records, process.take(records))
+    assert process.replayed() == 0
+    check_stored(bench)
+
+
+def test_a_crash_between_commit_and_save_is_replayed() -> None:
+    bench = Bench()
+    bench.process().take(bench.feed("a", "b"))
+    dead = bench.process()
+    records = bench.feed("a", "c")
+    dead.handler.step(records)
+    dead.handler.committed = lambda offsets: None  # type: ignore[method-assign]
+    dead.commit(records)
+    process = bench.process()
+    records = bench.feed("a", "b", "c")
+    emits = process.take(records)
+    check_exact(bench, records, emits)
+    assert process.replayed() == 2
+    check_stored(bench)
+
+
+def test_an_outage_serves_what_memory_holds_and_falls_back_for_the_rest() -> None:
+    bench = Bench()
+    process = bench.process()
+    process.take(bench.feed("a", "b"))
+    bench.redis.reachable = False
+    first, second = bench.feed("a", "new", "b"), bench.feed("new", "a")
+    emits = process.take(first) + process.take(second)
+    assert statuses(emits) == ["ok", "fallback", "ok", "fallback", "ok"]
+    known = [record for record in first + second if record.key != b"new"]
+    check_exact(bench, known, [emit for emit, status in zip(emits, statuses(emits), strict=True) if status == "ok"])
+    bench.redis.reachable = True
+    process.catch_up()
+    assert process.replayed() == 5
+    records = bench.feed("new", "a", "b")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_the_wait_for_state_is_bounded_once_for_all_partitions() -> None:
+    bench = Bench(partitions=8)
+    process = bench.process()
+    process.take([record for p in range(8) for record in bench.feed("a", partition=p)])
+    bench.redis.reachable = False
+    started_s = bench.clock.monotonic_s()
+    emits = process.take([record for p in range(8) for record in bench.feed("new", partition=p)])
+    waited_s = bench.clock.monotonic_s() - started_s
+    assert set(statuses(emits)) == {"fallback"}
+    assert waited_s <= WAIT_MS / 1000 + 1.0, "the wait, and one try that ran into its end"
+    started_s = bench.clock.monotonic_s()
+    process.take([record for p in range(8) for record in bench.feed("newer", partition=p)])
+    assert bench.clock.monotonic_s() - started_s <= 0.5, "who has waited for this outage waits no more"
+
+
+def test_a_store_that_is_away_is_asked_by_one_for_all() -> None:
+    bench = Bench(partitions=8)
+    process = bench.process()
+    process.take([record for p in range(8) for record in bench.feed("a", partition=p)])
+    bench.redis.reachable = False
+    process.take([record for p in range(8) for record in bench.feed("a", partition=p)])
+    process.store.calls = 0
+    for _ in range(600):
+        process.handler.idle()
+        bench.clock.advance_ms(100)
+    assert process.store.calls <= 60 / RETRY_S_MAX + 4
+
+
+def test_a_total_loss_is_rebuilt_while_memory_goes_on() -> None:
+    bench = Bench(entities_max=4)
+    process = bench.process()
+    for _ in range(30):
+        process.take(bench.feed("a", "b", "c", "d", "e", "f", "a"))
+    bench.redis.lose_all()
+    records = bench.feed("a", "c", "a", "g", "b")
+    emits = process.take(records)
+    for record, emit, status in zip(records, emits, statuses(emits), strict=True):
+        if status != "fallback":
+            check_exact(bench, [record], [emit])
+    process.catch_up()
+    records = bench.feed("a", "b", "c", "d", "e", "f", "g")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_a_loss_is_noticed_before_an_entity_is_taken_for_new() -> None:
+    """The store is empty and says so with None: served as a customer's first payment, it would be wrong and ``ok``."""
+    bench = Bench(wait_ms_max=0)
+    bench.process().take(bench.feed("a", "a"))
+    process = bench.process()
+    bench.redis.lose_all()
+    emits = process.take(bench.feed("a"))
+    assert statuses(emits) == ["fallback"]
+    process.catch_up()
+    records = bench.feed("a")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_a_short_loss_is_waited_for() -> None:
+    bench = Bench()
+    bench.process().take(bench.feed("a", "a"))
+    process = bench.process()
+    bench.redis.lose_all()
+    records = bench.feed("a")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_the_end_of_a_replay_moves_with_the_log() -> None:
+    bench = Bench(wait_ms_max=0)
+    bench.process().take(bench.feed(*"ab" * 600))
+    bench.redis.lose_all()
+    process = bench.process()
+    assert process.phases() == {"behind"}
+    turns = 0
+    while process.phases() != {"ready"}:
+        process.take(bench.feed("a", "x"))
+        process.handler.idle()
+        turns += 1
+        assert turns < 20
+    assert turns > 2, "several batches came while it was replayed"
+    records = bench.feed("a", "b", "x")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_an_outage_in_the_middle_of_a_replay_goes_on_from_where_the_store_came() -> None:
+    bench = Bench(wait_ms_max=0)
+    bench.process().take(bench.feed(*"abc" * 300))
+    bench.redis.lose_all()
+    process = bench.process()
+    process.handler.idle()
+    before = process.replayed()
+    assert 0 < before < 900
+    bench.redis.reachable = False
+    process.handler.idle()
+    assert process.phases() == {"unreachable"}
+    bench.redis.reachable = True
+    process.catch_up()
+    assert process.replayed() <= 900 + 100, "not from the start again"
+    check_stored(bench)
+
+
+def test_a_loss_in_the_middle_of_a_replay_starts_it_again() -> None:
+    bench = Bench(wait_ms_max=0)
+    bench.process().take(bench.feed(*"abc" * 300))
+    bench.redis.lose_all()
+    process = bench.process()
+    process.handler.idle()
+    bench.redis.lose_all()
+    process.catch_up()
+    check_stored(bench)
+
+
+def test_a_store_that_comes_back_with_an_older_tail_is_caught_up() -> None:
+    bench = Bench()
+    process = bench.process()
+    process.take(bench.feed("a", "b"))
+    values, marks = dict(bench.redis.values), dict(bench.redis.marks)
+    process.take(bench.feed("a", "c"))
+    bench.redis.values, bench.redis.marks = values, marks
+    records = bench.feed("c", "a")
+    check_exact(bench, records, process.take(records))
+    process.catch_up()
+    assert process.replayed() == 4, "from the tail, not from the start"
+    check_stored(bench)
+
+
+def test_a_value_that_vanished_means_a_rebuild_from_the_start() -> None:
+    bench = Bench()
+    process = bench.process()
+    process.take(bench.feed("a", "b", "a"))
+    del bench.redis.values[0, "a"]
+    process.take(bench.feed("a"))
+    assert process.phases() == {"unreachable"}
+    process.catch_up()
+    assert process.replayed() == 4
+    check_stored(bench)
+
+
+def test_a_mark_ahead_of_the_log_is_of_another_log() -> None:
+    bench = Bench()
+    bench.process().take(bench.feed("a", "b"))
+    bench.redis.marks[0] = StoreMark(offset=99, metadata="")
+    process = bench.process()
+    process.catch_up()
+    records = bench.feed("a", "b")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_a_save_whose_answer_was_lost_needs_no_replay() -> None:
+    bench = Bench()
+    process = bench.process()
+    process.take(bench.feed("a"))
+    process.store.loses_answers = 1
+    process.take(bench.feed("a", "b"))
+    assert process.phases() == {"unreachable"}
+    process.catch_up()
+    assert process.replayed() == 0
+    records = bench.feed("a", "b")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_one_partitions_loss_is_not_the_others() -> None:
+    bench = Bench(partitions=3)
+    process = bench.process()
+    process.take([record for p in range(3) for record in bench.feed("a", partition=p)])
+    del bench.redis.marks[1]
+    process.take([record for p in range(3) for record in bench.feed("a", partition=p)])
+    assert [process.handler._owned[p].phase for p in range(3)] == ["ready", "unreachable", "ready"]
+    process.catch_up()
+    check_stored(bench)
+
+
+def test_a_former_owner_is_fenced_at_its_next_save() -> None:
+    bench = Bench()
+    old = bench.process()
+    old.take(bench.feed("a"))
+    new = bench.process()
+    records = bench.feed("a")
+    old.handler.step(records)
+    with pytest.raises(Fenced):
+        old.handler.committed({0: CommittedOffset(2, "")})
+    check_exact(bench, records, new.take(records))
+    check_stored(bench)
+
+
+def test_a_revoked_partition_lets_go_of_its_reader_and_writes_nothing_more() -> None:
+    bench = Bench(wait_ms_max=0)
+    bench.process().take(bench.feed(*"ab" * 600))
+    bench.redis.lose_all()
+    closed = []
+    log = MemoryLog(bench.broker, "g", "events.v1")
+
+    def read(partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
+        try:
+            yield from log.read(partition, start, end)
+        finally:
+            closed.append(partition)
+
+    process = bench.process(read)
+    process.handler.idle()
+    assert closed == []
+    process.handler.revoke(0)
+    assert closed == [0]
+    stored = dict(bench.redis.marks)
+    process.handler.idle()
+    assert bench.redis.marks == stored
+    bench.process().catch_up()
+    check_stored(bench)
+
+
+def test_an_outage_at_assignment_is_no_reason_to_wait_longer() -> None:
+    bench = Bench()
+    bench.process().take(bench.feed("a"))
+    bench.redis.reachable = False
+    process = bench.process()
+    started_s = bench.clock.monotonic_s()
+    emits = process.take(bench.feed("a"))
+    assert statuses(emits) == ["fallback"]
+    assert bench.clock.monotonic_s() - started_s <= WAIT_MS / 1000 + 0.6
+    bench.redis.reachable = True
+    process.catch_up()
+    records = bench.feed("a")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_records_that_were_refused_are_refused_again_in_a_replay() -> None:
+    bench = Bench()
+    records = bench.feed("a", "a")
+    stranger = bench.broker.produce("events.v1", b"a", records[0].value, 0, [(WEIR, b"none of ours")])
+    process = bench.process()
+    process.take(records)
+    bench.committed[0] = CommittedOffset(stranger.offset + 1, bench.committed[0].metadata)
+    bench.redis.lose_all()
+    again = bench.process()
+    again.catch_up()
+    assert again.replayed() == 2
+
+
+def test_memory_stays_bounded() -> None:
+    bench = Bench(entities_max=10)
+    process = bench.process()
+    for n in range(60):
+        process.take(bench.feed(*(f"c{n}-{m}" for m in range(5))))
+    assert len(process.handler._owned[0].entities) <= 15
+    records = bench.feed("c0-0", "c30-2", "c59-4")
+    check_exact(bench, records, process.take(records))
