@@ -51,8 +51,9 @@ def _writer_schemas(registry_url: str) -> Mapping[int, Mapping[str, Any]]:
     pinned = schema(EVENTS_RAW.schemas[0])
     schemas: dict[int, Mapping[str, Any]] = {pinned.id: pinned.raw}
     try:
-        for schema_id, text in Registry(registry_url).versions(f"{EVENTS_RAW.name}-value").items():
-            schemas[schema_id] = json.loads(text)
+        with Registry(registry_url) as registry:
+            for schema_id, text in registry.versions(f"{EVENTS_RAW.name}-value").items():
+                schemas[schema_id] = json.loads(text)
     except Transient as error:
         logging.warning("only schema id %d of %s is known: %s", pinned.id, EVENTS_RAW.name, error)
     return schemas

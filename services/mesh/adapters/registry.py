@@ -46,5 +46,15 @@ class Registry:
             raise Transient(f"schema registry {self._url}: {error}") from error
         return {int(version.schema_id): str(version.schema.schema_str) for version in found}
 
+    def close(self) -> None:
+        """Drop the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self.close()
+
     def _require_compatibility(self, subject: str) -> None:
         self._client.set_compatibility(subject, COMPATIBILITY)
