@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
@@ -39,19 +39,19 @@ from services.mesh.codec import Codec
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, pack_hop
 from services.mesh.topics import DECISIONS, EVENTS, FEATURES, UPDATES_TERMINAL
-from services.mesh.topology import STAGES
 from services.platform.deploy import deploy
 from services.platform.observe import Observer
 from services.platform.scan import Ledger, scan
 from services.platform.servers import Servers, running
-from services.platform.stages import instance_name, simulator_spec, stage_specs
+from services.platform.stages import simulator_spec, stage_specs
+from services.platform.stillness import Stillness
 from services.platform.supervisor import State
 
 CUSTOMER_BYTES = 13 * 4
 DELAYED_COUNTS = slice(13 * 4, 16 * 4)
 EVERYTHING = 1 << 62
 LABEL_LANE = 1
-STILL_S = 6.0
+STAGES_START_S_MAX = 120.0
 
 
 @dataclass(slots=True)
@@ -135,38 +135,51 @@ class Trial:
         self._kafka = servers.endpoints.kafka
         self._random = random.Random(given.seed)
         self._observer = Observer(self._kafka, servers.data.path / "run")
+        self._senders = 0
+        self.stages: list[str] = []  # names of all instances
         self.kills: list[str] = []
         self.losses = 0
+        self.labels = 0
 
-    def run(self) -> tuple[Ledger, int]:
-        """Start, send, break, drain; the account and the number of labels."""
+    def start(self) -> None:
+        """Deploy step and stages. Raises Fatal."""
         given, endpoints = self._given, self._servers.endpoints
         deploy(endpoints.kafka, endpoints.schema_registry, given.partitions)
         extra = {"WEIR_FEATURE_WAIT_MS_MAX": str(given.feature_wait_ms), "WEIR_ENTITIES_MAX": str(given.entities_max)}
         specs = stage_specs(self._servers.data, endpoints, given.partitions, given.instances, extra)
         for spec in specs:
             self._supervisor.add(spec)
+        self.stages = [spec.name for spec in specs]
         self._supervisor.poll()
-        self._supervisor.wait_healthy([spec.name for spec in specs], 120)
-        labeller = Labeller(self._kafka, given.labels_share, given.seed)
-        labeller.start()
-        arguments = (
-            ("--input", given.input) if given.input else ("--days", str(given.days), "--dirty", str(given.dirty))
-        )
-        self._supervisor.add(simulator_spec(self._servers.data, endpoints, (*arguments, "--speed", "max")))
-        self._send_and_break(given.kills, given.losses)
-        labeller.close()
-        self._drain()
-        return scan(self._kafka, self._observer.committed()), labeller.labels
+        self._supervisor.wait_healthy(self.stages, STAGES_START_S_MAX)
 
-    def _send_and_break(self, kills: int, losses: int) -> None:
-        """Faults spread over the sending; what is left of them when it ends happens during the drain."""
+    def send(self, days: int, labels_share: float) -> None:
+        """Send the input (the simulated world's up to ``days``), break things, and wait until all is decided."""
+        given = self._given
+        labeller = Labeller(self._kafka, labels_share, given.seed)
+        labeller.start()
+        arguments = ("--input", given.input) if given.input else ("--days", str(days), "--dirty", str(given.dirty))
+        spec = simulator_spec(self._servers.data, self._servers.endpoints, (*arguments, "--speed", "max"))
+        self._senders += 1
+        sender = replace(spec, name=f"{spec.name}-{self._senders}")
+        self._supervisor.add(sender)
+        self._send_and_break(sender.name, given.kills - len(self.kills), given.losses - self.losses)
+        labeller.close()
+        self.labels += labeller.labels
+        self._drain()
+
+    def settled(self) -> Ledger:
+        """The account, from the log alone."""
+        return scan(self._kafka, self._observer.committed())
+
+    def _send_and_break(self, sender: str, kills: int, losses: int) -> None:
+        """Faults spread over the sending; what is left of them when it ends happens at once, and during the drain."""
         faults = ["kill"] * kills + ["lose"] * losses
         self._random.shuffle(faults)
         next_s = time.monotonic() + self._pause_s()
-        while self._simulator_runs() or faults:
+        while (is_sending := self._runs(sender)) or faults:
             self._supervisor.poll()
-            if faults and time.monotonic() >= next_s:
+            if faults and (time.monotonic() >= next_s or not is_sending):
                 self._break(faults.pop())
                 next_s = time.monotonic() + self._pause_s()
             time.sleep(0.05)
@@ -176,32 +189,27 @@ class Trial:
 
     def _break(self, fault: str) -> None:
         if fault == "lose":
-            redis.Redis.from_url(self._servers.endpoints.redis).flushall()
+            with redis.Redis.from_url(self._servers.endpoints.redis) as client:
+                client.flushall()
             self.losses += 1
             _say("Redis emptied")
             return
-        stage = self._random.choice(STAGES)
-        name = instance_name(stage, self._random.randrange(self._given.instances))
-        pid = self._supervisor.pid(name)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            self.kills.append(name)
-            _say(f"killed {name}")
+        running_ones = [name for name in self.stages if self._supervisor.pid(name) is not None]
+        name = self._random.choice(running_ones)
+        os.kill(self._supervisor.pid(name) or 0, signal.SIGKILL)
+        self.kills.append(name)
+        _say(f"killed {name}")
 
-    def _simulator_runs(self) -> bool:
-        states = {child.name: child.state for child in self._supervisor.status()}
-        return states["simulator"] is not State.DONE
+    def _runs(self, name: str) -> bool:
+        return next(child.state for child in self._supervisor.status() if child.name == name) is not State.DONE
 
     def _drain(self) -> None:
-        deadline_s = time.monotonic() + self._given.drain_s
-        still_s, before = time.monotonic(), -1
-        while time.monotonic() < deadline_s and time.monotonic() - still_s < STILL_S:
+        stillness, lag = Stillness(time.monotonic()), -1
+        while not stillness.is_over(time.monotonic(), lag, 0, all_ready=self._supervisor.healthy(self.stages)):
+            time.sleep(0.1)
             self._supervisor.poll()
             lag = sum(self._observer.lags().values())
-            if lag != before:
-                still_s, before = time.monotonic(), lag
-            time.sleep(0.2)
-        _say(f"drained, lag {before}")
+        _say(f"drained, lag {lag}")
 
 
 def compare_views(kafka: str, partitions: int) -> tuple[Comparison, Comparison]:
@@ -263,27 +271,51 @@ def _decoded(kafka: str, topic: str, partitions: int, codec: Codec, make_state: 
                 yield state, codec.decode(record.value)
 
 
-def report(given: argparse.Namespace, servers: Servers) -> bool:
-    """Run one trial and print what was found; True when everything holds."""
-    trial = Trial(given, servers)
-    ledger, labels = trial.run()
-    customer, terminal = compare_views(servers.endpoints.kafka, given.partitions)
-    found = {"customer": customer, "terminal": terminal}
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the log says."""
+
+    ledger: Ledger
+    comparisons: dict[str, Comparison]
+
+    @property
+    def holds(self) -> bool:
+        """Everything accepted is decided exactly once, with the vector of the reference."""
+        ledger = self.ledger
+        wrong = ledger.missing or ledger.duplicates or ledger.strangers or ledger.unreadable
+        return (
+            not (wrong or ledger.undecided or ledger.unjudged)
+            and bool(ledger.accepted)
+            and all(c.equal and not c.different and not c.unserved for c in self.comparisons.values())
+        )
+
+
+def judge(given: argparse.Namespace, kafka: str, ledger: Ledger) -> Verdict:
+    """Compare what was served with the reference, from the log alone."""
+    customer, terminal = compare_views(kafka, given.partitions)
+    comparisons = {"customer": customer, "terminal": terminal}
     if given.input.endswith(".parquet"):
-        found["file in time order"] = compare_file(servers.endpoints.kafka, given.partitions, given.input)
-    holds = not (ledger.missing or ledger.duplicates or ledger.strangers or ledger.undecided or ledger.unjudged)
+        comparisons["file in time order"] = compare_file(kafka, given.partitions, given.input)
+    return Verdict(ledger, comparisons)
+
+
+def report(given: argparse.Namespace, trial: Trial, verdict: Verdict) -> None:
+    """Print what was found."""
+    ledger = verdict.ledger
     _say(f"faults: {len(trial.kills)} SIGKILLs ({dict(Counter(trial.kills))}), {trial.losses} losses of all Redis data")
     _say(f"events in {ledger.events_in:,}, accepted {ledger.accepted:,}, dead letters {dict(ledger.rejects)}")
-    _say(f"decisions {ledger.decisions:,}: missing {ledger.missing}, duplicates {ledger.duplicates}, labels {labels:,}")
-    for name, comparison in found.items():
+    _say(
+        f"decisions {ledger.decisions:,}: missing {ledger.missing}, duplicates {ledger.duplicates}, undecided "
+        f"{ledger.undecided + ledger.unjudged}; labels {trial.labels:,}"
+    )
+    for name, comparison in verdict.comparisons.items():
         excluded = dict(comparison.excluded)
         _say(f"{name}: {comparison.equal:,} equal, {comparison.different} different, {comparison.unserved} unserved, "
              f"excluded {excluded} {comparison.first}")  # fmt: skip
-        holds = holds and not comparison.different and not comparison.unserved and bool(comparison.equal)
-    _say("HOLDS" if holds else "BROKEN")
+    _say("HOLDS" if verdict.holds else "BROKEN")
     if given.json:
-        sys.stdout.write(json.dumps({"holds": holds, "accepted": ledger.accepted, "kills": len(trial.kills)}) + "\n")
-    return holds
+        found = {"holds": verdict.holds, "accepted": ledger.accepted, "kills": len(trial.kills)}
+        sys.stdout.write(json.dumps(found) + "\n")
 
 
 def _say(text: str) -> None:
@@ -311,7 +343,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--labels-share", type=float, default=0.02, help="of decisions that get a label (default: 0.02)")
     add("--feature-wait-ms", type=int, default=60_000, help="how long a decision waits for state (default: 60000)")
     add("--entities-max", type=int, default=500_000, help="entities a process keeps in memory (default: 500000)")
-    add("--drain-s", type=float, default=180.0)
     add("--seed", type=int, default=1)
     add("--json", action="store_true")
     return parser.parse_args(arguments)
@@ -326,7 +357,12 @@ def main(arguments: list[str] | None = None) -> int:
             _say(f"{name}: {what}")
 
         with running(Path(directory) / "data", tell) as servers:
-            return 0 if report(given, servers) else 1
+            trial = Trial(given, servers)
+            trial.start()
+            trial.send(given.days, given.labels_share)
+            verdict = judge(given, servers.endpoints.kafka, trial.settled())
+            report(given, trial, verdict)
+    return 0 if verdict.holds else 1
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
 from confluent_kafka import KafkaException
@@ -31,8 +32,11 @@ _REPLICATION_EMBEDDED = 1
 def deploy(bootstrap: str, registry_url: str, partitions: int, replication: int = _REPLICATION_EMBEDDED) -> None:
     """Everything a mesh needs before its services start. Raises Fatal."""
     create_topics(bootstrap, partitions, replication)
-    register_schemas(Registry(registry_url))
-    publish_first_policy(bootstrap)
+    # Side by side: a new broker's coordinator makes the first producer wait for a second.
+    with ThreadPoolExecutor(1) as beside, Registry(registry_url) as registry:
+        published = beside.submit(publish_first_policy, bootstrap)
+        register_schemas(registry)
+        published.result()
 
 
 def create_topics(bootstrap: str, partitions: int, replication: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -16,10 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.mesh.errors import Transient
 from services.mesh.topology import STAGES, Stage
 from services.platform.ports import HOST
+from services.platform.scan import committed_records
 from services.platform.stages import health_port
 
 _WAIT_S = 5.0
 _HEALTH_WAIT_S = 1.0
+_STILL_S = 0.5  # a stage that has work commits ten times as often
+_COUNTED_OFFSETS_MAX = 2_000  # a killed process leaves one batch at most; beyond, the difference is small
 GAUGES = frozenset({"weir_seen_identities", "weir_state_entities", "weir_state_unreachable"})
 
 
@@ -44,13 +48,30 @@ class StageStatus:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+class Stretch(NamedTuple):
+    """Part of a partition that a stage has not committed."""
+
+    stage: Stage
+    partition: int
+    done: int
+    end: int
+
+    @property
+    def offsets(self) -> int:
+        """How many, but for the commit marker that takes the last offset behind a transaction."""
+        return self.end - self.done - (1 if self.stage.marked else 0)
+
+
 class Observer:
     """Asks the broker for lags and the stages for their numbers."""
 
     def __init__(self, bootstrap: str, run_dir: Path) -> None:
+        self._bootstrap = bootstrap
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._run_dir = run_dir
         self._before: dict[str, tuple[float, int]] = {}
+        self._suspects: dict[Stretch, float] = {}  # stretches that nobody moves on from, since when
+        self._counted: dict[Stretch, int] = {}  # records that are really there
 
     def lags(self) -> dict[str, int]:
         """Uncommitted records of each stage's input. Raises Transient when the broker does not answer."""
@@ -80,12 +101,41 @@ class Observer:
         return {(tp.topic, tp.partition): future.result(_WAIT_S).offset for tp, future in found.items()}
 
     def _lag(self, stage: Stage, ends: dict[tuple[str, int], int]) -> int:
+        """Offsets between committed and end; in a stretch that stands still, records.
+
+        The two differ by commit markers, and by what a process that was killed had written and never committed.
+        """
         done = self._committed(stage)
-        lag = 0
-        for (topic, partition), end in ends.items():
-            if topic == stage.consumes.name:
-                lag += max(0, end - done.get(partition, 0) - _markers_behind(stage))
-        return lag
+        stretches = [
+            Stretch(stage, partition, done.get(partition, 0), end)
+            for (topic, partition), end in ends.items()
+            if topic == stage.consumes.name
+        ]
+        now_s = time.monotonic()
+        lagging = [stretch for stretch in stretches if stretch.offsets > 0]
+        for old in [stretch for stretch in self._suspects if stretch.stage is stage and stretch not in lagging]:
+            del self._suspects[old]
+            self._counted.pop(old, None)
+        since = {stretch: self._suspects.setdefault(stretch, now_s) for stretch in lagging}
+        self._count(
+            stage,
+            [
+                stretch
+                for stretch in lagging
+                if stretch.offsets <= _COUNTED_OFFSETS_MAX
+                and now_s - since[stretch] >= _STILL_S
+                and stretch not in self._counted
+            ],
+        )
+        return sum(self._counted.get(stretch, stretch.offsets) for stretch in lagging)
+
+    def _count(self, stage: Stage, stretches: list[Stretch]) -> None:
+        if not stretches:
+            return
+        starts = {stretch.partition: stretch.done for stretch in stretches}
+        records = committed_records(self._bootstrap, stage.consumes, starts, time.monotonic() + _WAIT_S)
+        found = Counter(message.partition() for message in records)
+        self._counted |= {stretch: found[stretch.partition] for stretch in stretches}
 
     def _committed(self, stage: Stage) -> dict[int, int]:
         group = ConsumerGroupTopicPartitions(stage.name)
@@ -116,11 +166,6 @@ class Observer:
         if now_s > before_s:
             status.rate_per_s = max(0.0, (status.records - before) / (now_s - before_s))
         return status
-
-
-def _markers_behind(stage: Stage) -> int:
-    """A commit marker takes the last offset of a partition that a transaction wrote to; nobody ever commits past it."""
-    return 1 if stage.marked else 0
 
 
 def _get(file: Path, path: str) -> str | None:

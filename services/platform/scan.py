@@ -74,7 +74,7 @@ def scan(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s
     """
 
     def read(topic: Topic, starts: Mapping[int, int] | None) -> Iterator[Any]:
-        return _records(bootstrap, topic, starts, deadline_s)
+        return committed_records(bootstrap, topic, starts, deadline_s)
 
     return settle(read, unfinished)
 
@@ -146,8 +146,10 @@ def _on_the_way(read: Read, unfinished: Mapping[str, Mapping[int, int]]) -> set[
     return found
 
 
-def _records(bootstrap: str, topic: Topic, starts: Mapping[int, int] | None, deadline_s: float | None) -> Iterator[Any]:
-    """See ``Read``; to where the end of each partition is now."""
+def committed_records(
+    bootstrap: str, topic: Topic, starts: Mapping[int, int] | None, deadline_s: float | None
+) -> Iterator[Any]:
+    """See ``Read``; to where the end of each partition is now, once no transaction is open there. Raises Transient."""
     consumer = Consumer(reader_settings(bootstrap, "weir.scan") | {"queued.min.messages": 100_000})
     try:
         partitions = consumer.list_topics(topic.name, timeout=_LIST_WAIT_S).topics[topic.name].partitions
@@ -162,15 +164,22 @@ def _records(bootstrap: str, topic: Topic, starts: Mapping[int, int] | None, dea
             if deadline_s is not None and now_s > deadline_s:
                 raise Transient(f"{topic.name} was not read to its end in the time there was")
             if now_s - heard_s > _SILENCE_S_MAX:
-                raise Transient(f"reading {topic.name}: no answer for {_SILENCE_S_MAX:.0f} s; is the broker up?")
+                raise Transient(f"reading {topic.name}: nothing for {_SILENCE_S_MAX:.0f} s; is the broker up?")
             for message in consumer.consume(_BATCH_RECORDS_MAX, _BATCH_WAIT_S):
                 heard_s = now_s
                 error = message.error()
                 if error is None:
                     yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
+                elif error.code() == KafkaError._PARTITION_EOF and _is_end(consumer, message):
                     waiting.discard(message.partition())
     except KafkaException as error:
         raise Transient(f"reading {topic.name}: {error}") from error
     finally:
         consumer.close()
+
+
+def _is_end(consumer: Any, message: Any) -> bool:
+    """An open transaction ends a partition too, for a while; what is behind it is not missing."""
+    where = TopicPartition(message.topic(), message.partition())
+    _, end = consumer.get_watermark_offsets(where, cached=True)
+    return bool(message.offset() >= end)

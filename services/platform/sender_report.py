@@ -1,4 +1,4 @@
-"""The sender's latest report, from its log: one JSON object a line."""
+"""The sender's latest report, from its log: one JSON object a line. The log goes on where an earlier run ended."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 _TAIL_BYTES = 4_096  # a report has 300
 
 
-def latest_report(log: Path) -> dict[str, Any]:
-    """The last whole report; empty before the first."""
+def latest_report(log: Path, since_s: float) -> dict[str, Any]:
+    """The last whole report that was made after ``since_s`` (wall clock); empty before the first."""
     try:
         with log.open("rb") as file:
             file.seek(0, 2)
@@ -21,7 +21,7 @@ def latest_report(log: Path) -> dict[str, Any]:
     for line in reversed(lines):
         if line.startswith(b"{") and line.endswith(b"}"):
             found: dict[str, Any] = json.loads(line)
-            return found
+            return found if found["wall_s"] >= since_s else {}
     return {}
 
 

@@ -110,10 +110,10 @@ class _Mesh:
         self._interrupted = interrupted
         self._started_s = started_s
         self._observer = Observer(self._endpoints.kafka, servers.data.path / "run")
+        self._since_s = time.time()
         self._look_at_s = 0.0
         self._versions: dict[str, str] = {}
         self._standing: dict[str, str] = {}  # stage -> why it was halted when last seen
-        self._all_ready = True
         self._parent = Parent()
         self._failure = ""
         self._stage_names: list[str] = []
@@ -203,7 +203,7 @@ class _Mesh:
         except Transient as error:
             self._view.happened(str(error))
             return
-        report = latest_report(self._data.log("simulator")) if self._state_of("simulator") is not None else {}
+        report = latest_report(self._data.log("simulator"), self._since_s)
         for line in changes(self._versions, versions := {k: v for stage in stages for k, v in stage.versions.items()}):
             self._view.happened(line)
         self._versions = versions
@@ -211,7 +211,6 @@ class _Mesh:
         for name in halted.keys() - self._standing.keys():
             self._view.happened(f"{name} halted: {halted[name]}")
         self._standing = halted
-        self._all_ready = all(stage.ready == stage.instances > 0 for stage in stages)
         self._view.show(
             Snapshot(
                 stages=stages,
@@ -240,7 +239,9 @@ class _Mesh:
             self._wants_stop()
             self._poll()
             lag = self._lag()
-            if stillness.is_over(time.monotonic(), lag, tail.decisions, all_ready=self._all_ready):
+            if stillness.is_over(
+                time.monotonic(), lag, tail.decisions, all_ready=self._supervisor.healthy(self._stage_names)
+            ):
                 return
             self._look_now_and_then(tail)
             time.sleep(_DRAIN_TURN_S)
