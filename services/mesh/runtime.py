@@ -78,7 +78,7 @@ class StageRuntime:
             except Transient as error:
                 lasted_s = self._clock.monotonic_s() - started_s
                 progressed = self._telemetry.batches > batches_before or lasted_s >= SESSION_S_GOOD
-                fences = 0 if progressed else fences
+                fences = 0 if lasted_s >= SESSION_S_GOOD else fences  # each side of a fight gets some batches done
                 fences += isinstance(error, Fenced)
                 if fences >= FENCES_MAX:
                     raise Fatal(
