@@ -110,7 +110,8 @@ class Bench:
 
     def _latencies(self) -> None:
         given, figures = self._given, self.figures
-        rate = given.rate or max(200.0, figures.sustained_per_s / 2)
+        # Where nothing was sustained, the flood is all there is to go by; the gate fails anyway.
+        rate = given.rate or (figures.sustained_per_s or SUSTAINED_SHARES[-1] * figures.per_s["mesh"]) / 2
         figures.latency_rate = rate
         outcomes: dict[str, list[Outcome]] = {"bare": [], "mesh": []}
         for _ in range(given.rounds):
