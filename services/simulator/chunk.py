@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from services.mesh.topics import RAW_BYTES_MAX
 from services.simulator.outcomes import OutcomeRun
+from services.simulator.outliers import believable_ms
 
 Ints = NDArray[np.int64]
 
@@ -60,10 +61,10 @@ class Source(Protocol):
 
 
 def running_clock(event_time_ms: Ints, clock_before_ms: int) -> Ints:
-    """Newest event time so far at each record, never below ``clock_before_ms``."""
+    """Newest believable event time so far at each record, never below ``clock_before_ms``."""
     if not len(event_time_ms):
         return event_time_ms
-    return np.maximum(np.maximum.accumulate(event_time_ms), clock_before_ms)
+    return np.maximum(np.maximum.accumulate(believable_ms(event_time_ms)), clock_before_ms)
 
 
 def file_name(file: Path) -> str:
