@@ -139,7 +139,9 @@ class TerminalView:
         return value, branch
 
     def _absorb_label(self, state: EntityState | None, value: bytes) -> None:
-        label, _ = read(value, _PAYLOAD, self._label, self._update.file)
+        label, end = read(value, _PAYLOAD, self._label, self._update.file)
+        if end != len(value):
+            raise Poison(RejectCode.UNDECODABLE, f"{self._update.file}: {len(value) - end} bytes behind the label")
         if state is not None:
             tag = tag_of(identity_of(label["customer_id"], label["event_id"]))
             self.view.apply_label(state, label["event_time_ms"], tag, label["label"], label["label_version"] > 1)

@@ -1,0 +1,113 @@
+"""Which model serves, as releases come, fail on trial and are taken back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from model_releases import Shelf, bundle_of
+
+
+def test_before_the_first_model_bootstrap_serves() -> None:
+    desk = Shelf().desk()
+    assert desk.champion.version == "bootstrap"
+    assert desk.challengers == []
+
+
+def test_what_was_promoted_before_the_start_serves_from_the_start() -> None:
+    shelf = Shelf()
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    desk = shelf.desk()
+    assert desk.champion.version == "m1"
+    assert shelf.telemetry.health.versions["model"] == "m1"
+
+
+def test_a_model_serves_only_after_its_trial_and_the_one_before_goes_on() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    desk.turn()
+    assert desk.champion.version == "bootstrap"
+    shelf.settle(desk)
+    assert desk.champion.version == "m1"
+
+
+def test_a_damaged_bundle_is_refused_and_the_one_before_goes_on() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    bundle = bundle_of("m1")
+    shelf.publish("m1", "promote", dataclasses.replace(bundle, model=bundle.model + b"x"))
+    shelf.settle(desk)
+    assert desk.champion.version == "bootstrap"
+    shelf.publish("m1", "promote", bundle)
+    shelf.settle(desk)
+    assert desk.champion.version == "m1", "released anew, it counts again"
+
+
+def test_a_bundle_under_another_name_is_refused() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    shelf.publish("m2", "promote", bundle_of("m1"))
+    shelf.settle(desk)
+    assert desk.champion.version == "bootstrap"
+
+
+def test_bytes_that_replace_those_on_trial_are_tried_themselves() -> None:
+    """The child vouched for other bytes: its verdict must not let these in."""
+    shelf = Shelf()
+    desk = shelf.desk()
+    bundle = bundle_of("m1")
+    shelf.publish("m1", "promote", bundle)
+    desk.turn()
+    assert desk._trial is not None
+    first = desk._trial.probation
+    shelf.publish("m1", "promote", dataclasses.replace(bundle, model=bundle.model + b"x"))
+    shelf.settle(desk)
+    assert first._child.poll() is not None, "its child is not left behind"
+    assert desk.champion.version == "bootstrap"
+
+
+def test_a_trial_that_nobody_waits_for_ends() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    desk.turn()
+    assert desk._trial is not None
+    child = desk._trial.probation._child
+    shelf.publish("m1", "retire")
+    desk.turn()
+    assert desk._trial is None
+    assert child.poll() is not None
+    assert desk.champion.version == "bootstrap"
+
+
+def test_retiring_brings_back_the_one_before() -> None:
+    shelf = Shelf()
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    shelf.publish("m2", "promote", bundle_of("m2"))
+    desk = shelf.desk()
+    assert desk.champion.version == "m2"
+    shelf.publish("m2", "retire")
+    shelf.settle(desk)
+    assert desk.champion.version == "m1"
+
+
+def test_a_challenger_on_trial_does_not_hold_up_the_champion() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    shelf.publish("m2", "challenge", bundle_of("m2"))
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    while desk.champion.version == "bootstrap":
+        desk.turn()
+    assert desk.challengers == []
+    assert desk._trial is not None
+    assert desk._trial.version == "m2"
+    shelf.settle(desk)
+    assert [challenger.version for challenger in desk.challengers] == ["m2"]
+
+
+def test_a_record_that_is_no_release_is_refused_and_said() -> None:
+    shelf = Shelf()
+    shelf.put(b"junk")
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    assert shelf.desk().champion.version == "m1"
+    assert shelf.telemetry.metrics.registry.get_sample_value("weir_models_refused_total", {"stage": "scoring"}) == 1
