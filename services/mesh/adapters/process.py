@@ -6,7 +6,6 @@ out of reach; 70 the watchdog's.
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -31,10 +30,6 @@ from services.mesh.topology import Stage
 
 EXIT_CONFIG = 78
 EXIT_LATER = 75
-# Nothing that a batch makes refers to itself, so collections find nothing; at Python's default of 700 they come several
-# times a batch, and whenever state has grown by a quarter one walks all of it (40 ms with 100,000 entities). A batch
-# holds some 5,000 containers at its peak; the last number puts off the walk through everything to the next session.
-GARBAGE_THRESHOLDS = (20_000, 10, 1_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +93,6 @@ def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler
     environment.check()
     exporter = exporter_from_environment()
     spans = SpanRecorder(stage.name, exporter) if exporter else None
-    make_handler = collecting_rarely(make_handler)
     runtime = StageRuntime(stage, log, make_handler, clock, telemetry, record_spans=spans.record if spans else None)
     _stop_on_signals(runtime)
     health = HealthServer(telemetry, clock, settings.health_host, settings.health_port)
@@ -112,19 +106,6 @@ def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler
         if spans:
             spans.close()
     logging.info("stage=%s drained and stopped", stage.name)
-
-
-def collecting_rarely(make_handler: Callable[[], Handler]) -> Callable[[], Handler]:
-    """``make_handler`` with garbage collected before each session, and little of it while the session lasts."""
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
-
-    def make() -> Handler:
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
-        return make_handler()
-
-    return make
 
 
 def _stop_on_signals(runtime: StageRuntime) -> None:
