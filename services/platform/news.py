@@ -19,7 +19,7 @@ def news_of(name: str, what: str, *, is_server: bool, is_ready: bool) -> str | N
         return None
     if what == "done":
         return _ENDS.get(name, f"{name}: done")
-    return f"{name}: {what}"
+    return what if what.startswith(f"{name} ") else f"{name}: {what}"
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -116,6 +116,7 @@ class _Mesh:
         self._standing: dict[str, str] = {}  # stage -> why it was halted when last seen
         self._parent = Parent()
         self._failure = ""
+        self._has_model = False
         self._stage_names: list[str] = []
 
     def start(self) -> None:
@@ -133,6 +134,7 @@ class _Mesh:
         self._stage_names = [spec.name for spec in specs]
         began_s = time.monotonic()
         self._supervisor.poll()
+        self._has_model = bool(promoted_models(endpoints.kafka))
         self._supervisor.wait_healthy(self._stage_names, STAGES_START_S_MAX)
         self._view.happened(f"{len(specs)} services after {time.monotonic() - began_s:.1f} s")
         replace(endpoints, ready=True).write(self._data.path)
@@ -157,7 +159,10 @@ class _Mesh:
             return
         self._supervisor.add(simulator_spec(self._data, self._endpoints, self._settings.simulator_arguments))
         self._supervisor.poll()
-        if not promoted_models(self._endpoints.kafka):
+
+    def _start_trainer(self) -> None:
+        """Where no model was ever trained; after the first decision, which its imports would delay."""
+        if not self._has_model:
             self._supervisor.add(trainer_spec(self._endpoints, self._signing_key, self._settings.label_delay))
 
     def _send(self, tail: DecisionTail) -> None:
@@ -170,6 +175,8 @@ class _Mesh:
             if not has_decided and tail.decisions:
                 has_decided = True
                 self._view.happened("first decision")
+                if self._settings.input:
+                    self._start_trainer()
             self._look_now_and_then(tail)
             time.sleep(_TURN_S)
 
@@ -204,6 +211,7 @@ class _Mesh:
             self._view.happened(str(error))
             return
         report = latest_report(self._data.log("simulator"), self._since_s)
+        sent = int(report.get("sent_in_all", 0))
         for line in changes(self._versions, versions := {k: v for stage in stages for k, v in stage.versions.items()}):
             self._view.happened(line)
         self._versions = versions
@@ -218,8 +226,8 @@ class _Mesh:
                 latency_ms=tail.recent_percentiles(),
                 actions=dict(tail.actions),
                 event_time_ms=max(tail.newest_event_time_ms, int(report.get("event_time_ms", 0))),
-                sent=int(report.get("sent_in_all", 0)),
-                total=report.get("total"),
+                sent=sent,
+                total=sent if report.get("done") else report.get("total"),  # before the end some sources estimate
                 phase=phase_of(report),
                 seconds=time.monotonic() - self._started_s,
             )

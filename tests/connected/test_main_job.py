@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -131,6 +132,17 @@ def test_a_dirty_file_sent_twice_leaves_one_decision_an_id_and_every_reject_with
     assert (second["events_in"], second["accepted"], second["decisions"]) == (2 * len(fates.lines), COUNT, COUNT)
     assert (second["duplicate_events_in"], second["dead_letters"]) == (repeats, fates.rejects.total())
     assert repeats > 10  # the last hour of event time; what is older is late by then
+
+
+def test_a_file_that_cannot_be_sent_to_its_end_is_decided_as_far_as_it_was_and_fails(tmp_path: Path) -> None:
+    rows = payments(10_000, DAYS)
+    file = write_jsonl(tmp_path / "unsorted.jsonl", [*rows[:9_000], *rows[4_000:6_000]])
+    failed = weir("up", "--input", file, "--data-dir", tmp_path / "data")
+    assert failed.returncode == 1
+    assert re.search(r"simulator failed: .*unsorted\.jsonl:9001: not sorted by event_time_ms", failed.stdout)
+    summary = summary_of(tmp_path / "data")
+    assert 1_000 < summary["accepted"] == summary["decisions"] <= 9_000
+    assert (summary["missing"], summary["duplicates"], summary["undecided_at_stop"]) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])

@@ -26,6 +26,11 @@ def test_a_death_and_what_follows_is_said(what: str) -> None:
     assert news_of("scoring-0", what, is_server=False, is_ready=True) == f"scoring-0: {what}"
 
 
+def test_a_name_is_said_once() -> None:
+    said = "simulator failed: simulator: payments.csv:7: not sorted"
+    assert news_of("simulator", said, is_server=False, is_ready=True) == said
+
+
 def test_ends_are_said_in_words() -> None:
     assert news_of("simulator", "done", is_server=False, is_ready=True) == "input sent"
     assert news_of("retraining", "done", is_server=False, is_ready=True) == "model trained"
