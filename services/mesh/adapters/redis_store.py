@@ -134,7 +134,7 @@ class RedisStore:
         """See the port. All steps travel in one round trip; each is atomic by itself."""
         if not steps:
             return
-        answers = self._call(lambda: self._run(steps))
+        answers = self._call(lambda: self._run_known(steps))
         for step, answer in zip(steps, answers, strict=True):
             self._check(step.partition, answer, f"expected {step.expected_offset}")
             self._left[step.partition] = step.mark.offset
@@ -169,6 +169,15 @@ class RedisStore:
             raise Fatal(f"Redis has maxmemory-policy {policy}: it may forget state in silence; set it to noeviction")
         self._checked = True
 
+    def _run_known(self, steps: Sequence[StoreStep]) -> list[Any]:
+        """By the script's hash alone: the client's own way asks first whether it is known, a round trip a batch."""
+        try:
+            return self._run(steps)
+        except redis.exceptions.NoScriptError:
+            # The server is new, or was restarted. Repeating steps is safe.
+            self._client.script_load(_SAVE)
+            return self._run(steps)
+
     def _run(self, steps: Sequence[StoreStep]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for step in steps:
@@ -178,7 +187,7 @@ class RedisStore:
             args.append(ENTITY_TTL_S)
             for write in step.writes:
                 args += (write.command, write.value, write.length if write.command == "append" else "")
-            self._save(keys=keys, args=args, client=pipeline)
+            pipeline.evalsha(self._save.sha, len(keys), *keys, *args)
         answers: list[Any] = pipeline.execute()
         return answers
 
