@@ -112,7 +112,9 @@ class KafkaLogWorld:
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
         found: list[InRecord] = []
         ended: set[int] = set()
+        deadline_s = time.monotonic() + WAIT_S
         while len(ended) < PARTITIONS:
+            assert time.monotonic() < deadline_s, f"{topic}: its end is not reached; does the broker still run?"
             for message in consumer.consume(1_000, 0.05):
                 error = message.error()
                 if error is None:

@@ -220,7 +220,7 @@ def test_reading_a_stretch(world: LogWorld) -> None:
     log = world.log()
     there = [0, 1, 2, 4, 5, 10]
     ends = (0, 1, 3, 4, 6, 7, 9, 10, 11, 12)
-    for start, end in [(start, end) for start in (0, 2, 3, 5, 7, 10, 11) for end in ends if end >= start]:
+    for start, end in [(start, end) for start in (0, 3, 5, 7, 11) for end in ends if end >= start]:
         read = [record.offset for batch in log.read(3, start, end) for record in batch]
         assert read == [offset for offset in there if start <= offset < end], (start, end)
     assert list(log.read(0, 0, 0)) == []

@@ -1,14 +1,15 @@
 """A real stage process that copies its input: the runtime, the log, signals, health and watchdog of every service.
 
 ``COPY_TOPICS=input,output``, ``COPY_NAME`` (group); ``COPY_FAULT=two_steps`` commits outputs and offsets apart, as a
-consumer without transactions does.
+consumer without transactions does, and is killed between the two once (``COPY_DIED`` is the file that says so).
 """
 
 from __future__ import annotations
 
 import os
-import time
+import signal
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from services.mesh.adapters import process
 from services.mesh.adapters.kafka_log import KafkaLog
@@ -33,7 +34,10 @@ class Copy(Stateless):
 class TwoSteps(KafkaLog):
     def commit(self, outputs: Sequence[OutRecord], offsets: Mapping[int, CommittedOffset]) -> None:
         super().commit(outputs, {})
-        time.sleep(0.5)
+        died = Path(os.environ["COPY_DIED"])
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         super().commit([], offsets)
 
 
