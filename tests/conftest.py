@@ -15,6 +15,12 @@ import pytest
 from services.platform.servers import Servers, running
 
 
+def pytest_configure() -> None:
+    """`make test` started us: a make that a test starts must not take itself for that one's child."""
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
     """The broker, Redis and the schema registry, on ports of their own; ``servers.endpoints`` says where."""
