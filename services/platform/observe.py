@@ -6,11 +6,12 @@ import http.client
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -67,7 +68,8 @@ class Observer:
 
     def __init__(self, bootstrap: str, run_dir: Path) -> None:
         self._bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient(_quiet(bootstrap))
+        self._groups: dict[str, Any] = {}  # stage -> a consumer that asks for its group's offsets
         self._run_dir = run_dir
         self._before: dict[str, tuple[float, int]] = {}
         self._suspects: dict[Stretch, float] = {}  # stretches that nobody moves on from, since when
@@ -76,41 +78,51 @@ class Observer:
     def lags(self) -> dict[str, int]:
         """Uncommitted records of each stage's input. Raises Transient when the broker does not answer."""
         try:
-            ends = self._ends()
-            return {stage.name: self._lag(stage, ends) for stage in STAGES}
+            partitions = self._partitions()
+            ends = self._ends(partitions)
+            return {stage.name: self._lag(stage, partitions[stage.consumes.name], ends) for stage in STAGES}
         except (KafkaException, TimeoutError) as error:
             raise Transient(f"lags: {error}") from error
 
     def committed(self) -> dict[str, dict[int, int]]:
-        """For each stage's input topic, by partition, the offset that its group has committed."""
-        return {stage.consumes.name: self._committed(stage) for stage in STAGES}
+        """For each stage's input topic, by partition, the offset that its group has committed. Raises Transient."""
+        try:
+            partitions = self._partitions()
+            return {stage.consumes.name: self._committed(stage, partitions[stage.consumes.name]) for stage in STAGES}
+        except (KafkaException, TimeoutError) as error:
+            raise Transient(f"committed offsets: {error}") from error
+
+    def close(self) -> None:
+        """Drop the connections."""
+        for consumer in self._groups.values():
+            consumer.close()
+        self._groups.clear()
 
     def stages(self) -> list[StageStatus]:
         """Every stage's numbers; an instance that does not answer counts as not ready."""
         lags = self.lags()
         return [self._status(stage, lags[stage.name]) for stage in STAGES]
 
-    def _ends(self) -> dict[tuple[str, int], int]:
+    def _partitions(self) -> dict[str, list[int]]:
+        """Of every stage's input; none of a topic that is not there."""
         topics = self._admin.list_topics(timeout=_WAIT_S).topics
-        asked = {
-            TopicPartition(stage.consumes.name, partition): OffsetSpec.latest()
-            for stage in STAGES
-            for partition in topics[stage.consumes.name].partitions
-        }
+        names = {stage.consumes.name for stage in STAGES}
+        return {name: list(topics[name].partitions) if name in topics else [] for name in names}
+
+    def _ends(self, partitions: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], int]:
+        asked = {TopicPartition(topic, p): OffsetSpec.latest() for topic, found in partitions.items() for p in found}
+        if not asked:
+            return {}
         found = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
         return {(tp.topic, tp.partition): future.result(_WAIT_S).offset for tp, future in found.items()}
 
-    def _lag(self, stage: Stage, ends: dict[tuple[str, int], int]) -> int:
+    def _lag(self, stage: Stage, partitions: Sequence[int], ends: Mapping[tuple[str, int], int]) -> int:
         """Offsets between committed and end; in a stretch that stands still, records.
 
         The two differ by commit markers, and by what a process that was killed had written and never committed.
         """
-        done = self._committed(stage)
-        stretches = [
-            Stretch(stage, partition, done.get(partition, 0), end)
-            for (topic, partition), end in ends.items()
-            if topic == stage.consumes.name
-        ]
+        done = self._committed(stage, partitions)
+        stretches = [Stretch(stage, p, done[p], ends[stage.consumes.name, p]) for p in partitions]
         now_s = time.monotonic()
         lagging = [stretch for stretch in stretches if stretch.offsets > 0]
         for old in [stretch for stretch in self._suspects if stretch.stage is stage and stretch not in lagging]:
@@ -137,11 +149,17 @@ class Observer:
         found = Counter(message.partition() for message in records)
         self._counted |= {stretch: found[stretch.partition] for stretch in stretches}
 
-    def _committed(self, stage: Stage) -> dict[int, int]:
-        group = ConsumerGroupTopicPartitions(stage.name)
-        listed = self._admin.list_consumer_group_offsets([group])[stage.name].result(_WAIT_S)
-        found = listed.topic_partitions or ()
-        return {tp.partition: max(tp.offset, 0) for tp in found if tp.topic == stage.consumes.name}
+    def _committed(self, stage: Stage, partitions: Sequence[int]) -> dict[int, int]:
+        if not partitions:
+            return {}
+        # Not the admin client's call: while a coordinator loads, it ends the process with a segmentation fault
+        # (librdkafka issue 5040). A consumer that never subscribes asks the same, and joins nothing.
+        consumer = self._groups.get(stage.name)
+        if consumer is None:
+            consumer = Consumer(_quiet(self._bootstrap) | {"group.id": stage.name})
+            self._groups[stage.name] = consumer
+        asked = [TopicPartition(stage.consumes.name, partition) for partition in partitions]
+        return {tp.partition: max(tp.offset, 0) for tp in consumer.committed(asked, timeout=_WAIT_S)}
 
     def _status(self, stage: Stage, lag: int) -> StageStatus:
         status = StageStatus(stage=stage.name, lag=lag)
@@ -166,6 +184,11 @@ class Observer:
         if now_s > before_s:
             status.rate_per_s = max(0.0, (status.records - before) / (now_s - before_s))
         return status
+
+
+def _quiet(bootstrap: str) -> dict[str, Any]:
+    """A broker that is stopping is no news for whoever watches the terminal; calls say by themselves what failed."""
+    return {"bootstrap.servers": bootstrap, "log_level": 0}
 
 
 def _get(file: Path, path: str) -> str | None:

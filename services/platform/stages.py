@@ -37,7 +37,8 @@ def simulator_spec(data: DataDir, endpoints: Endpoints, arguments: tuple[str, ..
         stop_order=SENDERS_STOP,
         stop_s_max=2.5,  # what is not acknowledged by then is looked for at the next start
         once=True,
-        unhealthy_starts_max=3,  # a crash by chance goes on where it was; a fault in the input comes again
+        # It ends when the broker is away for long, and goes on where it was; a fault in the input comes again.
+        unhealthy_starts_max=8,
         error_marks=("simulator:",),
     )
 

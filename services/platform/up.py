@@ -153,6 +153,7 @@ class _Mesh:
             return self._finish(tail, console)
         finally:
             tail.close()
+            self._observer.close()
 
     def _start_senders(self) -> None:
         if not self._settings.input:
@@ -205,6 +206,8 @@ class _Mesh:
             self._look(tail)
 
     def _look(self, tail: DecisionTail) -> None:
+        if self._state_of("kafka") is not State.HEALTHY:
+            return  # to wait for its answer would be to wait with its restart
         try:
             stages = self._observer.stages()
         except Transient as error:
@@ -256,6 +259,8 @@ class _Mesh:
 
     def _lag(self) -> int:
         """Records that some stage has not committed; more than none while the broker does not answer."""
+        if self._state_of("kafka") is not State.HEALTHY:
+            return 1
         try:
             return sum(self._observer.lags().values())
         except Transient:

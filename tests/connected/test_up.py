@@ -20,8 +20,7 @@ from services.cli.__main__ import main
 
 pytestmark = [pytest.mark.connected, pytest.mark.faults, pytest.mark.timeout(600)]
 
-DAYS = 3
-WORLD = ("--days", str(DAYS), "--history-days", str(DAYS))
+WORLD = ("--days", "6", "--history-days", "6")
 
 
 def process_of(data: Path, name: str) -> psutil.Process:
@@ -69,6 +68,9 @@ def test_stopped_killed_and_started_again_nothing_is_lost_or_repeated(tmp_path: 
     with Up(data, *WORLD) as third:  # what the kernel did not end, this start does
         third.wait_ready()
         assert len([word for word in processes_of(data) if "kafka.Kafka" in word]) == 1
+        third.wait_for("first decision")
+        process_of(data, "kafka").kill()
+        third.wait_for(r"kafka: died \(SIGKILL\)")
         assert third.end(240) == 0, third.output
         assert "input sent" in third.output
     assert processes_of(data) == []

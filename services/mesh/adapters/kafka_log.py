@@ -67,6 +67,7 @@ class KafkaLog:
         self._joined = False
         self._left: set[int] = set()  # partitions that were taken from us during the current poll
         self._idle = True
+        self._was_cut_off = False
 
     def open(self) -> None:
         """See the port."""
@@ -74,6 +75,8 @@ class KafkaLog:
         try:
             self._producer = Producer(self._producer_settings())
             self._producer.init_transactions(CALL_WAIT_S)
+            self._producer.poll(0)  # what it met on its way here is over
+            self._was_cut_off = False
             self._consumer = Consumer(self._consumer_settings())
             self._consumer.subscribe(
                 [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -96,6 +99,8 @@ class KafkaLog:
     def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
         """See the port. After an empty poll it waits for one record alone, which costs next to nothing."""
         self._left.clear()
+        if self._was_cut_off:
+            raise Transient(f"polling {self._topic}: no broker could be reached since the last poll")
         try:
             messages = self._consumer.consume(1, 0.25) if self._idle else []
             if messages or not self._idle:
@@ -202,7 +207,13 @@ class KafkaLog:
                 self._removed.append(gone.partition)
 
     def _note_error(self, error: KafkaError) -> None:
-        """With a callback set, fatal errors are raised by the call in progress; all others pass by themselves."""
+        """With a callback set, fatal errors are raised by the call in progress; all others pass by themselves.
+
+        But for one: a producer that lived through a restart of its broker waits in its next
+        send_offsets_to_transaction for ever, whatever time it was given (librdkafka 2.16 on Kafka 4.3).
+        """
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._was_cut_off = True
 
     def _producer_settings(self) -> dict[str, Any]:
         return {
