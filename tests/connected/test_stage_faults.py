@@ -91,7 +91,7 @@ class Copies:
         consumer.close()
         return found
 
-    def wait_for_all(self, wait_s: float = 30) -> Counter[int]:
+    def wait_for_all(self, wait_s: float = 90) -> Counter[int]:
         until(lambda: len(self.copied()) >= self.fed, wait_s)
         return self.copied()
 
