@@ -21,7 +21,9 @@ from services.platform.ports import HOST
 from services.platform.scan import committed_records
 from services.platform.stages import health_port
 
-_WAIT_S = 5.0
+_WAIT_S = 10.0
+# For a look at lags, which is asked again in a second: whoever looks also restarts a broker that is gone.
+_LOOK_WAIT_S = 2.0
 _HEALTH_WAIT_S = 1.0
 _STILL_S = 0.5  # a stage that has work commits ten times as often
 _COUNTED_OFFSETS_MAX = 2_000  # a killed process leaves one batch at most; beyond, the difference is small
@@ -78,7 +80,7 @@ class Observer:
     def lags(self) -> dict[str, int]:
         """Uncommitted records of each stage's input. Raises Transient when the broker does not answer."""
         try:
-            partitions = self._partitions()
+            partitions = self._partitions(_LOOK_WAIT_S)
             ends = self._ends(partitions)
             return {stage.name: self._lag(stage, partitions[stage.consumes.name], ends) for stage in STAGES}
         except (KafkaException, TimeoutError) as error:
@@ -87,8 +89,11 @@ class Observer:
     def committed(self) -> dict[str, dict[int, int]]:
         """For each stage's input topic, by partition, the offset that its group has committed. Raises Transient."""
         try:
-            partitions = self._partitions()
-            return {stage.consumes.name: self._committed(stage, partitions[stage.consumes.name]) for stage in STAGES}
+            partitions = self._partitions(_WAIT_S)
+            return {
+                stage.consumes.name: self._committed(stage, partitions[stage.consumes.name], _WAIT_S)
+                for stage in STAGES
+            }
         except (KafkaException, TimeoutError) as error:
             raise Transient(f"committed offsets: {error}") from error
 
@@ -103,9 +108,9 @@ class Observer:
         lags = self.lags()
         return [self._status(stage, lags[stage.name]) for stage in STAGES]
 
-    def _partitions(self) -> dict[str, list[int]]:
+    def _partitions(self, wait_s: float) -> dict[str, list[int]]:
         """Of every stage's input; none of a topic that is not there."""
-        topics = self._admin.list_topics(timeout=_WAIT_S).topics
+        topics = self._admin.list_topics(timeout=wait_s).topics
         names = {stage.consumes.name for stage in STAGES}
         return {name: list(topics[name].partitions) if name in topics else [] for name in names}
 
@@ -114,14 +119,14 @@ class Observer:
         if not asked:
             return {}
         found = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
-        return {(tp.topic, tp.partition): future.result(_WAIT_S).offset for tp, future in found.items()}
+        return {(tp.topic, tp.partition): future.result(_LOOK_WAIT_S).offset for tp, future in found.items()}
 
     def _lag(self, stage: Stage, partitions: Sequence[int], ends: Mapping[tuple[str, int], int]) -> int:
         """Offsets between committed and end; in a stretch that stands still, records.
 
         The two differ by commit markers, and by what a process that was killed had written and never committed.
         """
-        done = self._committed(stage, partitions)
+        done = self._committed(stage, partitions, _LOOK_WAIT_S)
         stretches = [Stretch(stage, p, done[p], ends[stage.consumes.name, p]) for p in partitions]
         now_s = time.monotonic()
         lagging = [stretch for stretch in stretches if stretch.offsets > 0]
@@ -149,7 +154,7 @@ class Observer:
         found = Counter(message.partition() for message in records)
         self._counted |= {stretch: found[stretch.partition] for stretch in stretches}
 
-    def _committed(self, stage: Stage, partitions: Sequence[int]) -> dict[int, int]:
+    def _committed(self, stage: Stage, partitions: Sequence[int], wait_s: float) -> dict[int, int]:
         if not partitions:
             return {}
         # Not the admin client's call: while a coordinator loads, it ends the process with a segmentation fault
@@ -159,7 +164,7 @@ class Observer:
             consumer = Consumer(_quiet(self._bootstrap) | {"group.id": stage.name})
             self._groups[stage.name] = consumer
         asked = [TopicPartition(stage.consumes.name, partition) for partition in partitions]
-        return {tp.partition: max(tp.offset, 0) for tp in consumer.committed(asked, timeout=_WAIT_S)}
+        return {tp.partition: max(tp.offset, 0) for tp in consumer.committed(asked, timeout=wait_s)}
 
     def _status(self, stage: Stage, lag: int) -> StageStatus:
         status = StageStatus(stage=stage.name, lag=lag)
