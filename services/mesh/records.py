@@ -13,7 +13,21 @@ OutcomeSource = Literal["analyst", "chargeback", "early_warning", "customer"]
 FeatureStatus = Literal["ok", "saturated", "stale", "fallback"]
 ExplanationStatus = Literal["none", "partial", "full"]
 Action = Literal["approve", "challenge", "review", "decline"]
-ModelMove = Literal["promote", "challenge", "retire"]
+ModelMove = Literal["promote", "challenge", "canary", "retire", "rollback", "note"]
+LabelSource = Literal["analyst", "chargeback", "early_warning", "customer", "matured"]
+OrphanReason = Literal["no_decision", "decision_forgotten", "unknown_revision", "other"]
+AlertStatus = Literal["raised", "cleared"]
+AlertKind = Literal[
+    "feature_shift",
+    "score_shift",
+    "decision_shift",
+    "data_quality",
+    "calibration",
+    "precision",
+    "estimate_gap",
+    "absence",
+    "other",
+]
 
 
 class EventRaw(TypedDict):
@@ -40,6 +54,21 @@ class OutcomeRaw(TypedDict):
     source: OutcomeSource
     observed_time_ms: int
     revises: str | None
+
+
+class Outcome(OutcomeRaw):
+    """schemas/payments/outcome.v1.avsc: an accepted outcome."""
+
+    source_partition: int
+    source_offset: int
+    raw_append_time_ms: int
+
+
+class OutcomeOrphan(Outcome):
+    """schemas/outcome_orphan.v1.avsc: an outcome that belongs to no decision."""
+
+    orphan_reason: OrphanReason
+    orphaned_time_ms: int
 
 
 class Event(EventRaw):
@@ -131,6 +160,42 @@ class Decision(Score):
     propensity: float
 
 
+class Labelled(Decision):
+    """schemas/labelled.v1.avsc: a decision with what its event turned out to be."""
+
+    decision_append_time_ms: int
+    decision_offset: int
+    label: Label
+    label_version: int
+    label_source: LabelSource
+    outcome_id: str | None
+    revises: str | None
+    observed_time_ms: int
+    label_age_ms: int
+    outcome_append_time_ms: int | None
+
+
+class DriftAlert(TypedDict):
+    """schemas/drift_alert.v1.avsc: something moved, or stopped moving."""
+
+    alert_id: str
+    status: AlertStatus
+    kind: AlertKind
+    subject: str
+    segment: str
+    model_version: str
+    window_start_ms: int
+    window_end_ms: int
+    statistic: str
+    value: float
+    threshold: float
+    records: int
+    is_harm: bool
+    text: str
+    action: str
+    evidence: str
+
+
 class ModelRelease(TypedDict):
     """schemas/model_release.v1.avsc: a signed model and what to do with it."""
 
@@ -142,6 +207,10 @@ class ModelRelease(TypedDict):
     signature: bytes
     model: bytes
     fallback_model: bytes
+    actor: str
+    expects: str | None
+    canary_percent: int
+    evidence: str
 
 
 class PolicyRelease(TypedDict):

@@ -102,6 +102,34 @@ DECISIONS = Topic(
     key="customer_id",
     owner="decisions",
 )
+OUTCOMES = Topic(
+    name="outcomes.v1",
+    holds="accepted outcomes, each identity once",
+    schemas=("payments/outcome.v1.avsc",),
+    key="customer_id",
+    owner="ingestion",
+)
+LABELS = Topic(
+    name="labels.v1",
+    holds="decisions with what their event turned out to be, a new version with each outcome",
+    schemas=("labelled.v1.avsc",),
+    key="customer_id",
+    owner="feedback",
+)
+OUTCOMES_ORPHAN = Topic(
+    name="outcomes.orphan.v1",
+    holds="outcomes that belong to no decision, with the reason",
+    schemas=("outcome_orphan.v1.avsc",),
+    key="customer_id",
+    owner="feedback",
+)
+DRIFT_ALERTS = Topic(
+    name="drift-alerts.v1",
+    holds="what moved beyond chance, and when it ended",
+    schemas=("drift_alert.v1.avsc",),
+    key="subject",
+    owner="drift",
+)
 DEAD_LETTERS = Topic(
     name="dead-letters.v1",
     holds="every refused record, its own bytes and headers, with the cause in added headers",
@@ -138,6 +166,10 @@ TOPICS: tuple[Topic, ...] = (
     FEATURES,
     SCORES,
     DECISIONS,
+    OUTCOMES,
+    LABELS,
+    OUTCOMES_ORPHAN,
+    DRIFT_ALERTS,
     DEAD_LETTERS,
     MODELS,
     POLICIES,

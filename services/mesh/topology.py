@@ -16,10 +16,14 @@ from services.mesh.picture import draw
 from services.mesh.topics import (
     DEAD_LETTERS,
     DECISIONS,
+    DRIFT_ALERTS,
     EVENTS,
     EVENTS_RAW,
     FEATURES,
+    LABELS,
     MODELS,
+    OUTCOMES,
+    OUTCOMES_ORPHAN,
     OUTCOMES_RAW,
     POLICIES,
     SCORES,
@@ -94,11 +98,26 @@ STAGES: tuple[Stage, ...] = (INGESTION, FEATURES_CUSTOMER, FEATURES_TERMINAL, SC
 SIMULATOR = Participant(
     name="simulator", service="simulator", consumes=(DECISIONS,), produces=(EVENTS_RAW, OUTCOMES_RAW)
 )
-RETRAINING = Participant(name="retraining", service="retraining", consumes=(FEATURES, OUTCOMES_RAW), produces=(MODELS,))
+OUTCOME_INTAKE = Participant(
+    name="ingestion-outcomes", service="ingestion", consumes=(OUTCOMES_RAW,), produces=(OUTCOMES,)
+)
+FEEDBACK = Participant(
+    name="feedback",
+    service="feedback",
+    consumes=(DECISIONS, OUTCOMES),
+    produces=(LABELS, OUTCOMES_ORPHAN, UPDATES_TERMINAL),
+)
+DRIFT = Participant(name="drift", service="drift", consumes=(LABELS,), produces=(DRIFT_ALERTS,))
+RETRAINING = Participant(
+    name="retraining",
+    service="retraining",
+    consumes=(FEATURES, OUTCOMES_RAW, LABELS, DRIFT_ALERTS),
+    produces=(MODELS,),
+)
 DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
-LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW))
+LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, OUTCOMES_ORPHAN))
 
-PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, RETRAINING, DEPLOY, LOOKUP)
+PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, OUTCOME_INTAKE, FEEDBACK, DRIFT, RETRAINING, DEPLOY, LOOKUP)
 
 
 def stage_named(name: str) -> Stage:

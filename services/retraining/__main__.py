@@ -101,6 +101,10 @@ class Trainer:
             "signature": bundle.signature,
             "model": bundle.model,
             "fallback_model": bundle.fallback,
+            "actor": "retraining",
+            "expects": None,
+            "canary_percent": 0,
+            "evidence": "{}",
         }
         append(self._given.kafka, MODELS, identity.model_version, Codec("model_release.v1.avsc").encode(release))
         logging.info(

@@ -13,7 +13,13 @@ from example_files import schema_files
 from services.mesh import records
 from services.mesh.codec import schema
 
-PRIMITIVES: dict[type, set[str]] = {str: {"string"}, int: {"int", "long"}, float: {"float", "double"}, bytes: {"bytes"}}
+PRIMITIVES: dict[type, set[str]] = {
+    str: {"string"},
+    int: {"int", "long"},
+    float: {"float", "double"},
+    bytes: {"bytes"},
+    bool: {"boolean"},
+}
 TYPED = {name: value for name, value in vars(records).items() if typing.is_typeddict(value)}
 
 

@@ -20,6 +20,10 @@ FILES = schema_files()
 NUMBERS_WITHOUT_UNIT = {
     "source_partition": "a partition's number",
     "source_offset": "an offset",
+    "decision_offset": "an offset",
+    "canary_percent": "per cent, and says so",
+    "records": "a count",
+    "threshold": "in the unit of the statistic",
     "split_bucket": "a bucket's number",
     "label_version": "a count",
     "score": "a probability",
@@ -109,12 +113,16 @@ CHAIN = [
     ("features.v1.avsc", "Features"),
     ("score.v1.avsc", "Score"),
     ("decision.v1.avsc", "Decision"),
+    ("labelled.v1.avsc", "Labelled"),
+    ("payments/outcome_raw.v1.avsc", "OutcomeRaw"),
+    ("payments/outcome.v1.avsc", "Outcome"),
+    ("outcome_orphan.v1.avsc", "OutcomeOrphan"),
 ]
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(0, 1), (1, 2), (1, 3), (3, 4), (4, 5)],
+    [(0, 1), (1, 2), (1, 3), (3, 4), (4, 5), (5, 6), (7, 8), (8, 9)],
     ids=lambda index: CHAIN[index][1],
 )
 def test_a_record_begins_with_all_of_the_one_before(before: int, after: int) -> None:

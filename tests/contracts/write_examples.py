@@ -95,7 +95,8 @@ def model_release() -> dict[str, Any]:
     return {
         "model_version": "2026-03-03.1", "move": "promote", "why": "first model of this mesh", "event_time_ms": NOW_MS,
         "manifest": bundle.manifest.decode(), "signature": bundle.signature, "model": bundle.model,
-        "fallback_model": bundle.fallback,
+        "fallback_model": bundle.fallback, "actor": "retraining", "expects": None, "canary_percent": 0,
+        "evidence": "{}",
     }  # fmt: skip
 
 
@@ -154,6 +155,17 @@ def policy_release() -> dict[str, Any]:
     return {"policy_version": version, "author": "deploy", "why": "first policy of a new mesh", "policy": text}
 
 
+def alert() -> dict[str, Any]:
+    """What an upstream change of units looks like."""
+    return {
+        "alert_id": "feature_shift:amount:all:2026-03-03", "status": "raised", "kind": "feature_shift",
+        "subject": "amount", "segment": "all", "model_version": "2026-03-03.1", "window_start_ms": NOW_MS,
+        "window_end_ms": NOW_MS + DAY_MS, "statistic": "psi", "value": 4.1, "threshold": 0.012, "records": 9_412,
+        "is_harm": False, "text": "amount left its reference on 3 March in all payments: PSI 4.1, 0.012 is tolerated",
+        "action": "a person has to look", "evidence": '{"bins": 10}',
+    }  # fmt: skip
+
+
 def main() -> None:
     release = model_release()
     model = Scorer(parse(release["manifest"].encode()), release["model"], release["fallback_model"])
@@ -185,6 +197,29 @@ def main() -> None:
     reversal: dict[str, Any] = {"outcome_id": "o-2", "label": "genuine", "source": "customer", "revises": "o-1"}
     reversal["observed_time_ms"] = NOW_MS + 9 * DAY_MS
     write_example("payments/outcome_raw.v1.avsc", "reversal", outcome | reversal)
+    accepted = outcome | {
+        "source_partition": 3,
+        "source_offset": 91_204,
+        "raw_append_time_ms": NOW_MS + 7 * DAY_MS + 52,
+    }
+    write_example("payments/outcome.v1.avsc", "chargeback", accepted)
+    orphan = accepted | {"orphan_reason": "no_decision", "orphaned_time_ms": NOW_MS + 8 * DAY_MS}
+    write_example("outcome_orphan.v1.avsc", "unknown-event", orphan)
+    decided = chain(attacked, model, frauds)["decision.v1.avsc"]
+    decided |= {"decision_append_time_ms": NOW_MS + 92, "decision_offset": 1_187_340}
+    charged_back: dict[str, Any] = {
+        "label": "fraud",
+        "label_version": 1,
+        "label_source": "chargeback",
+        "outcome_id": "o-1",
+    }
+    charged_back |= {"revises": None, "observed_time_ms": NOW_MS + 7 * DAY_MS, "label_age_ms": 7 * DAY_MS}
+    charged_back["outcome_append_time_ms"] = NOW_MS + 7 * DAY_MS + 52
+    write_example("labelled.v1.avsc", "charged-back", decided | charged_back)
+    matured: dict[str, Any] = {"label": "genuine", "label_version": 0, "label_source": "matured", "outcome_id": None}
+    matured |= {"observed_time_ms": NOW_MS + 30 * DAY_MS, "label_age_ms": 30 * DAY_MS, "outcome_append_time_ms": None}
+    write_example("labelled.v1.avsc", "matured", decided | charged_back | matured)
+    write_example("drift_alert.v1.avsc", "amounts-in-cents", alert())
 
 
 if __name__ == "__main__":

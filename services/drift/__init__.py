@@ -1,0 +1,1 @@
+"""Drift: notices that data, scores or decisions are no longer what they were."""

@@ -1,0 +1,1 @@
+"""Feedback: joins outcomes with decisions into labels."""
