@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from services.mesh.adapters.kafka_reader import reader_settings
+from services.mesh.adapters.kafka_follower import TopicFollower
 from services.mesh.codec import HEADER_BYTES, Codec
-from services.mesh.errors import Poison, Transient
-from services.mesh.topics import FEATURES, OUTCOMES_RAW, Topic
+from services.mesh.errors import Poison
+from services.mesh.topics import FEATURES, OUTCOMES_RAW
 from services.retraining.dataset import Recorded, join
 
-_BATCH_RECORDS_MAX = 2_000
-_WAIT_S = 0.2
-_STILL_S_MAX = 30.0
 _INEXACT = frozenset({"stale", "fallback"})
-
-
-class TopicFollower:
-    """Reads a topic from its start, each time to its present end."""
-
-    def __init__(self, bootstrap: str, topic: Topic) -> None:
-        self._topic = topic
-        self._consumer = Consumer(reader_settings(bootstrap, f"retraining.{topic.name}"))
-        found = self._consumer.list_topics(topic.name, timeout=10).topics[topic.name].partitions
-        self._partitions = sorted(found)
-        self._at_end: set[int] = set()  # no record since the end was last reached
-        self._consumer.assign([TopicPartition(topic.name, p, OFFSET_BEGINNING) for p in self._partitions])
-
-    def to_end(self) -> Iterator[bytes]:
-        """Values not yet read. Raises Transient when the broker stops answering before the end."""
-        deadline_s = time.monotonic() + _STILL_S_MAX
-        try:
-            while True:
-                messages = self._consumer.consume(_BATCH_RECORDS_MAX, _WAIT_S)
-                for message in messages:
-                    error = message.error()
-                    if error is None:
-                        self._at_end.discard(message.partition())
-                        if message.value() is not None:
-                            yield message.value()
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        self._at_end.add(message.partition())
-                if len(self._at_end) == len(self._partitions):
-                    return
-                if messages:
-                    deadline_s = time.monotonic() + _STILL_S_MAX
-                elif time.monotonic() > deadline_s:
-                    raise Transient(f"{self._topic.name}: nothing came for {_STILL_S_MAX:.0f} s before its end")
-        except KafkaException as error:
-            raise Transient(f"reading {self._topic.name}: {error}") from error
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._consumer.close()
 
 
 @dataclass(slots=True)
@@ -134,4 +89,8 @@ def recorded_of(vectors: Vectors, outcomes: Outcomes, features: int) -> Recorded
 
 def followers(bootstrap: str) -> tuple[TopicFollower, TopicFollower]:
     """Of vectors and of outcomes."""
-    return TopicFollower(bootstrap, FEATURES), TopicFollower(bootstrap, OUTCOMES_RAW)
+    vectors, outcomes = FEATURES.name, OUTCOMES_RAW.name
+    return (
+        TopicFollower(bootstrap, vectors, f"retraining.{vectors}"),
+        TopicFollower(bootstrap, outcomes, f"retraining.{outcomes}"),
+    )
