@@ -43,6 +43,7 @@ class Copies:
         self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
         self.fed = 0
         self.children: list[subprocess.Popen[bytes]] = []
+        self._slots: dict[int, int] = {}  # by process id
 
     def start(self, slot: int = 0, fault: str = "") -> subprocess.Popen[bytes]:
         env = {
@@ -59,6 +60,7 @@ class Copies:
         child = subprocess.Popen([sys.executable, str(STAGE)], env=env, stderr=log)
         log.close()
         self.children.append(child)
+        self._slots[child.pid] = slot
         return child
 
     def feed(self, count: int) -> None:
@@ -92,8 +94,29 @@ class Copies:
         return found
 
     def wait_for_all(self, wait_s: float = 90) -> Counter[int]:
-        until(lambda: len(self.copied()) >= self.fed, wait_s)
+        until(lambda: len(self.copied()) >= self.fed, wait_s, self.account)
         return self.copied()
+
+    def account(self) -> str:
+        """Where the copying stands, partition by partition, and what became of each process, with its last words."""
+        lines = [f"{len(self.copied())} of {self.fed} copied", *self._positions()]
+        lines += [f"process {c.pid} of slot {self._slots[c.pid]}: exit status {c.poll()}" for c in self.children]
+        for slot in sorted(set(self._slots.values())):
+            lines += [f"--- the last of log.{slot}", *self.log(slot).splitlines()[-40:]]
+        return "\n".join(lines)
+
+    def _positions(self) -> Iterator[str]:
+        settings = {"bootstrap.servers": self.bootstrap, "group.id": self.name}
+        committed = Consumer({**settings, "isolation.level": "read_committed"})
+        uncommitted = Consumer({**settings, "isolation.level": "read_uncommitted"})
+        for partition in range(PARTITIONS):
+            source, target = TopicPartition(self.input, partition), TopicPartition(self.output, partition)
+            taken = committed.committed([source], 10)[0].offset
+            end = committed.get_watermark_offsets(source, 10)[1]
+            stable, last = (consumer.get_watermark_offsets(target, 10)[1] for consumer in (committed, uncommitted))
+            yield f"partition {partition}: committed {taken} of {end}; output stable to {stable} of {last}"
+        committed.close()
+        uncommitted.close()
 
     def health(self, slot: int, path: str) -> tuple[int, str]:
         port = json.loads((self._directory / f"health.{slot}").read_text())["port"]
@@ -114,10 +137,10 @@ class Copies:
             child.wait()
 
 
-def until(done: Callable[[], bool], wait_s: float = 30) -> None:
+def until(done: Callable[[], bool], wait_s: float = 30, account: Callable[[], str] = lambda: "") -> None:
     deadline_s = time.monotonic() + wait_s
     while not done():
-        assert time.monotonic() < deadline_s, "still not"
+        assert time.monotonic() < deadline_s, f"still not after {wait_s:.0f} s\n{account()}"
         time.sleep(0.2)
 
 
@@ -138,7 +161,7 @@ def test_ten_kills_and_a_zombie_change_nothing(copies: Copies) -> None:
         children[slot].wait()
         children[slot] = copies.start(slot)
         copies.feed_for(random.uniform(0.2, 1.2))
-    until(lambda: len(copies.copied()) > copies.fed / 2)
+    until(lambda: len(copies.copied()) > copies.fed / 2, account=copies.account)
     children[0].send_signal(signal.SIGSTOP)
     copies.feed_for(SESSION_TIMEOUT_MS / 1000 + 2)
     others = copies.wait_for_all()
@@ -160,7 +183,7 @@ def test_the_control_without_transactions_a_kill_doubles_records(copies: Copies)
 def test_sigterm_drains_and_a_restart_goes_on_at_once(copies: Copies) -> None:
     child = copies.start()
     copies.feed_for(2)
-    until(lambda: copies.health(0, "/health/ready")[0] == 200)
+    until(lambda: copies.health(0, "/health/ready")[0] == 200, account=copies.account)
     child.send_signal(signal.SIGTERM)
     assert child.wait(10) == 0
     assert "drained and stopped" in copies.log(0)
