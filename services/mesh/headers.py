@@ -4,7 +4,8 @@ One header instead of six because each costs more than a microsecond a hop. Layo
 version u8, origin partition u16, origin offset i64, previous partition u16, previous offset i64, ordinal u16.
 *Origin* is the record in ``events.raw.v1``; *previous* is the record that the producing stage was handed; *ordinal*
 counts that stage's outputs for it. Where two stages write one topic, their previous partitions would collide in its
-readers' watermarks, so each stage has a *lane* (``topology.py``), carried in the previous partition's upper bits.
+readers' watermarks, so each stage has a *lane* (``topology.py``), carried in the previous partition's upper bits; a
+stage with several inputs has as many lanes in a row, the first for its first input.
 """
 
 from __future__ import annotations
@@ -14,16 +15,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.mesh.errors import Poison, RejectCode
-from services.mesh.ports import Header
+from services.mesh.ports import LANE, Header
+
+__all__ = ["LANE", "TRACEPARENT", "WEIR", "Hop", "find", "pack_hop", "traceparent_of", "unpack_hop"]
 
 WEIR = "weir"
 TRACEPARENT = "traceparent"
 _VERSION = 1
 _LAYOUT = struct.Struct("<BHqHqH")
-
-
-# Partitions of one lane: above what the watermark allows (see ``watermark.check_partitions``), and 16 lanes in 14 bits.
-LANE = 1_024
 
 
 class Hop(NamedTuple):

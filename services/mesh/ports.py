@@ -11,12 +11,17 @@ from typing import Literal, NamedTuple, Protocol
 
 Header = tuple[str, bytes | None]
 
+# Partitions of one input, or of one lane of writers: above what the watermark allows (``watermark.check_partitions``),
+# and 16 of them in 14 bits. Where a stage has several inputs, a partition's number is input * LANE + partition, in
+# records, assignments, offsets and marks alike; of the first input, which most stages have alone, it is the partition.
+LANE = 1_024
+
 
 class InRecord(NamedTuple):
     """One record read from a topic."""
 
     topic: str
-    partition: int
+    partition: int  # behind a TransactionalLog of several inputs: its number, see LANE
     offset: int
     append_time_ms: int  # the broker's wall clock when it appended the record (topics use LogAppendTime)
     key: bytes | None
@@ -49,7 +54,10 @@ class Assignment(NamedTuple):
 
 
 class TransactionalLog(Protocol):
-    """A stage's connection to the log: one input topic, any outputs, one transaction a batch.
+    """A stage's connection to the log: one input topic or some, any outputs, one transaction a batch.
+
+    Inputs have the same partition count and are owned together: who has a partition of one has it of all. Partitions
+    are told apart by their number (see LANE).
 
     Any call raises Transient (reopen and repeat), Fenced (another process holds our slot) or Fatal.
     """
@@ -78,7 +86,7 @@ class TransactionalLog(Protocol):
         ...
 
     def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
-        """Committed records of the input topic with ``start <= offset < end``, outside the group.
+        """Committed records of the input partition with ``start <= offset < end``, outside the group.
 
         Ends even when offsets below ``end`` hold no record. Fatal when ``start`` is not 0 and the log begins later.
         """

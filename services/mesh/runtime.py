@@ -189,7 +189,8 @@ class StageRuntime:
         rejects: dict[int, int] = {}
         for out in outputs:
             if out.topic == DEAD_LETTERS.name and out.partition is not None and not _is_late(out):
-                rejects[out.partition] = rejects.get(out.partition, 0) + 1
+                number = self._input_of(out) * LANE + out.partition
+                rejects[number] = rejects.get(number, 0) + 1
         records: dict[int, int] = {}
         for record in polled:
             records[record.partition] = records.get(record.partition, 0) + 1
@@ -197,9 +198,16 @@ class StageRuntime:
             if self._guards[partition].count(count, rejects.get(partition, 0)):
                 self._halt(partition)
 
+    def _input_of(self, letter: OutRecord) -> int:
+        """Which input the refused record came from; the stage's own headers are the last ones."""
+        origin = next((value for name, value in reversed(letter.headers) if name == "origin_topic"), b"")
+        names = [topic.name.encode() for topic in self._stage.inputs]
+        return names.index(origin) if origin in names else 0
+
     def _halt(self, partition: int) -> None:
+        topic = self._stage.inputs[partition // LANE]
         self._halted = (
-            f"{self._stage.consumes.name}[{partition}]: {REJECTS_MAX} of its latest {WINDOW_RECORDS} records were "
+            f"{topic.name}[{partition % LANE}]: {REJECTS_MAX} of its latest {WINDOW_RECORDS} records were "
             f"refused; stage {self._stage.name} has stopped; look at `weir dead-letters list`, mend the sender, then "
             "restart the stage"
         )
@@ -229,7 +237,7 @@ def _outputs(
         ordinal = ordinal + 1 if source == previous_source else 0
         previous_source = source
         record, hop = batch[source], hops[source]
-        origin = (record.partition, record.offset) if hop is None else hop[:2]
+        origin = (record.partition % LANE, record.offset) if hop is None else hop[:2]
         headers = list(emit.headers)
         if not headers:
             headers.append((TRACEPARENT, find(record.headers, TRACEPARENT)))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from services.mesh.errors import Poison
-from services.mesh.ports import CommittedOffset, Header, InRecord
+from services.mesh.ports import LANE, CommittedOffset, Header, InRecord
 from services.mesh.topics import DEAD_LETTERS
 from services.mesh.watermark import Marks
 
@@ -73,13 +73,14 @@ class Stateless:
 
 def dead_letter(record: InRecord, source: int, stage: str, poison: Poison) -> Emit:
     """The refused ``record``: its own key, bytes and headers, and the cause in added headers."""
+    partition = record.partition % LANE
     cause: tuple[Header, ...] = (
         ("error_code", poison.code.value.encode()),
         ("error_field", poison.field.encode()),
         ("error_message", str(poison).encode()[:_MESSAGE_BYTES_MAX]),
         ("stage", stage.encode()),
         ("origin_topic", record.topic.encode()),
-        ("origin_partition", str(record.partition).encode()),
+        ("origin_partition", str(partition).encode()),
         ("origin_offset", str(record.offset).encode()),
     )
-    return Emit(DEAD_LETTERS.name, record.key, record.value, record.partition, source, (*record.headers, *cause))
+    return Emit(DEAD_LETTERS.name, record.key, record.value, partition, source, (*record.headers, *cause))

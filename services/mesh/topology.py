@@ -40,10 +40,16 @@ class Stage:
     service: str  # the room under services/
     consumes: Topic
     produces: tuple[Topic, ...]
+    also_consumes: tuple[Topic, ...] = ()  # further inputs, co-partitioned with the first and owned together with it
     reads_whole: tuple[Topic, ...] = ()  # control topics that every instance reads from the start, outside its group
     state: str = ""  # what it keeps between events, if anything
-    lane: int = 0  # tells stages apart that write the same topic; unique among them (a test looks)
+    lane: int = 0  # of its first input, the next ones follow: tells apart who writes the same topic (a test looks)
     marked: bool = True  # its input was written by a stage, so every record says which hop it comes from
+
+    @property
+    def inputs(self) -> tuple[Topic, ...]:
+        """All that it consumes; a partition's number begins with the place in here (``ports.LANE``)."""
+        return (self.consumes, *self.also_consumes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

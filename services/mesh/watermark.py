@@ -16,8 +16,9 @@ METADATA_BYTES_MAX = 4096  # broker default offset.metadata.max.bytes
 # One mark at its worst: partition below 2^14 (2) + offset below 2^63 (9) + ordinal below 2^14 (2), and base64's 4/3.
 _MARK_BYTES_MAX = 13
 _FORMAT = b"\x01"
-# Stages that write one topic: features and, with labels, feedback write updates.terminal.v1.
-LANES_MAX = 2
+# Writers of one topic, each input of a writer on its own: events from features, and labels from feedback, which sends
+# them because of a decision or because of an outcome, share updates.terminal.v1.
+LANES_MAX = 3
 
 
 class Marks:

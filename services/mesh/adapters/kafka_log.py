@@ -30,7 +30,7 @@ from confluent_kafka import (
 
 from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.errors import Fatal, Fenced, Transient
-from services.mesh.ports import Assignment, CommittedOffset, InRecord, OutRecord
+from services.mesh.ports import LANE, Assignment, CommittedOffset, InRecord, OutRecord
 
 TRANSACTION_TIMEOUT_MS = 10_000
 # Static members keep their share for this long when they die; the supervisor restarts one within 2 s.
@@ -53,12 +53,14 @@ _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 class KafkaLog:
     """One slot of a stage's group."""
 
-    def __init__(self, bootstrap: str, group: str, topic: str, slot: str) -> None:
+    def __init__(self, bootstrap: str, group: str, topics: str | Sequence[str], slot: str) -> None:
         self._bootstrap = bootstrap
         self._group = group
-        self._topic = topic
+        self._topics = (topics,) if isinstance(topics, str) else tuple(topics)
+        self._topic = " and ".join(self._topics)  # for messages
+        self._base = {topic: number * LANE for number, topic in enumerate(self._topics)}
         self._slot = slot
-        self._reader = KafkaReader(bootstrap, topic, f"{group}.{slot}.read")
+        self._readers = [KafkaReader(bootstrap, topic, f"{group}.{slot}.read") for topic in self._topics]
         self._consumer: Any = None
         self._producer: Any = None
         self._group_metadata: Any = None
@@ -79,7 +81,7 @@ class KafkaLog:
             self._was_cut_off = False
             self._consumer = Consumer(self._consumer_settings())
             self._consumer.subscribe(
-                [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+                list(self._topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
             )
         except KafkaException as error:
             raise _translate(error, f"opening {self._group} on {self._bootstrap}") from error
@@ -130,7 +132,7 @@ class KafkaLog:
                 self._produce(topic, key, value, -1 if partition is None else partition, headers, deadline_s)
             if outputs and producer.flush(_left_s(deadline_s)):
                 raise Transient(f"{self._group}: broker took over {CALL_WAIT_S:.0f} s to accept a batch")
-            moves = [TopicPartition(self._topic, p, c.offset, c.metadata) for p, c in offsets.items()]
+            moves = [TopicPartition(*self._place(n), c.offset, c.metadata) for n, c in offsets.items()]
             producer.send_offsets_to_transaction(moves, self._group_metadata, _left_s(deadline_s))
             producer.commit_transaction(_left_s(deadline_s))
         except KafkaException as error:
@@ -138,18 +140,23 @@ class KafkaLog:
 
     def read(self, partition: int, start: int, end: int) -> Iterator[list[InRecord]]:
         """See the port."""
-        return self._reader.read(partition, start, end)
+        reader = self._readers[partition // LANE]
+        found = reader.read(partition % LANE, start, end)
+        return found if partition < LANE else _numbered(found, partition)
 
     def pause(self, partitions: Sequence[int]) -> None:
         """See the port."""
         try:
-            self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+            self._consumer.pause([TopicPartition(*self._place(number)) for number in partitions])
         except KafkaException as error:
             raise _translate(error, f"pausing {self._topic}{list(partitions)}") from error
 
     def _still_ours(self, records: list[InRecord]) -> list[InRecord]:
         """``records`` without those of partitions that left while they were gathered: another process has them."""
         if not self._left:
+    def _place(self, number: int) -> tuple[str, int]:
+        return self._topics[number // LANE], number % LANE
+
             return records
         back = self._left.intersection(self._added)
         if any(record.partition in back for record in records):
@@ -176,8 +183,9 @@ class KafkaLog:
                 return None
             raise _translate(KafkaException(error), f"reading {self._topic}")
         return InRecord(
-            self._topic,
-            message.partition(),
+            topic,
+            self._base[topic] + message.partition(),
+        topic = message.topic()
             message.offset(),
             message.timestamp()[1],
             message.key(),
@@ -200,11 +208,11 @@ class KafkaLog:
         )
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        for gone in partitions:
-            self._left.add(gone.partition)
+        for number in (self._base[gone.topic] + gone.partition for gone in partitions):
+            self._left.add(number)
             # Added and gone again before anybody took it: nobody has to let go of it.
-            if self._added.pop(gone.partition, None) is None:
-                self._removed.append(gone.partition)
+            if self._added.pop(number, None) is None:
+                self._removed.append(number)
 
     def _note_error(self, error: KafkaError) -> None:
         """With a callback set, fatal errors are raised by the call in progress; all others pass by themselves.
@@ -259,6 +267,12 @@ class KafkaLog:
 def _left_s(deadline_s: float) -> float:
     """Seconds to the deadline; never 0, which would mean "do not wait at all"."""
     return max(0.1, deadline_s - time.monotonic())
+def _numbered(batches: Iterator[list[InRecord]], number: int) -> Iterator[list[InRecord]]:
+    """The same records with their partition's number in a log of several inputs."""
+    for batch in batches:
+        yield [record._replace(partition=number) for record in batch]
+
+
 
 
 def _translate(error: KafkaException, doing: str) -> Transient | Fatal:

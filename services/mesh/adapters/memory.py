@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from services.mesh.errors import Fenced, StoreLost, StoreUnreachable, Transient
 from services.mesh.partitioner import Partitioner
 from services.mesh.ports import (
+    LANE,
     Assignment,
     CommittedOffset,
     Header,
@@ -133,11 +134,16 @@ class MemoryLog:
     """One process's TransactionalLog on a MemoryBroker."""
 
     def __init__(
-        self, broker: MemoryBroker, group: str, topic: str, slot: str = "0", crash: Callable[[str], None] | None = None
+        self,
+        broker: MemoryBroker,
+        group: str,
+        topics: str | Sequence[str],
+        slot: str = "0",
+        crash: Callable[[str], None] | None = None,
     ) -> None:
         self._broker = broker
         self._group = broker.groups.setdefault(group, _Group())
-        self._topic = topic
+        self._topics = (topics,) if isinstance(topics, str) else tuple(topics)
         self._slot = slot
         self._crash = crash or (lambda point: None)
         self._epoch = -1
@@ -173,7 +179,7 @@ class MemoryLog:
         for partition in sorted(self._positions):
             if partition in self._paused:
                 continue
-            found = self._broker.after(self._topic, partition, self._positions[partition], records_max - len(batch))
+            found = self._after(partition, self._positions[partition], records_max - len(batch))
             if found:
                 self._positions[partition] = found[-1].offset + 1
                 batch += found
@@ -205,7 +211,7 @@ class MemoryLog:
         """See the port."""
         position = start
         while True:
-            found = [r for r in self._broker.after(self._topic, partition, position, 100) if r.offset < end]
+            found = [r for r in self._after(partition, position, 100) if r.offset < end]
             if not found:
                 return
             yield found
@@ -214,6 +220,10 @@ class MemoryLog:
     def pause(self, partitions: Sequence[int]) -> None:
         """See the port."""
         self._paused.update(partitions)
+
+    def _after(self, number: int, offset: int, count: int) -> list[InRecord]:
+        found = self._broker.after(self._topics[number // LANE], number % LANE, offset, count)
+        return found if number < LANE else [record._replace(partition=number) for record in found]
 
     def _check_owner(self) -> None:
         if self._group.members.get(self._slot) != self._epoch:

@@ -88,7 +88,7 @@ def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler
     settings = ProcessSettings.read(environment)
     telemetry = StageTelemetry(stage.name, clock)
     watch(telemetry)
-    log = KafkaLog(settings.kafka, stage.name, stage.consumes.name, settings.slot)
+    log = KafkaLog(settings.kafka, stage.name, [topic.name for topic in stage.inputs], settings.slot)
     make_handler = wire(Parts(log, clock, telemetry, settings), environment)
     environment.check()
     exporter = exporter_from_environment()
