@@ -230,10 +230,15 @@ class MemoryLog:
             raise Fenced(f"slot {self._slot} was taken over")
 
     def _rebalance(self) -> None:
-        """As cooperative rebalancing does it: let go of what is another's, take what its former owner let go of."""
+        """As eager rebalancing does it: let go of everything, take what its former owner let go of."""
         slots = sorted(self._group.members)
-        mine = {p for p in range(self._broker.partitions) if slots[p % len(slots)] == self._slot}
-        removed = sorted(set(self._positions) - mine)
+        mine = {
+            input_ * LANE + p
+            for p in range(self._broker.partitions)
+            if slots[p % len(slots)] == self._slot
+            for input_ in range(len(self._topics))
+        }
+        removed = sorted(self._positions) if self._generation != self._group.generation else []
         for partition in removed:
             del self._positions[partition], self._group.owners[partition]
         wanted = sorted(mine - set(self._positions))

@@ -20,6 +20,9 @@ class Message:
     def error(self) -> None:
         return None
 
+    def topic(self) -> str:
+        return "t"
+
     def partition(self) -> int:
         return self.place[0]
 
@@ -56,7 +59,7 @@ class Consumer:
     def committed(self, partitions: list[TopicPartition], wait_s: float) -> list[Any]:
         return [_Committed(p.partition, self.committed_offsets.get(p.partition, -1001), self.error) for p in partitions]
 
-    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+    def assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned += [(p.partition, p.offset) for p in partitions]
 
 
