@@ -17,6 +17,7 @@ from services.mesh.codec import Codec
 from services.mesh.errors import Poison
 from services.mesh.feature_set import FeatureSetPin
 from services.mesh.manifest import Manifest
+from services.mesh.model_registry import Canary
 from services.mesh.ports import Clock, InRecord, Journal
 from services.mesh.records import ModelRelease
 from services.mesh.telemetry import StageTelemetry
@@ -60,6 +61,7 @@ class ModelDesk:
         self._trial: _Trial | None = None
         self.champion: Scores = bootstrap
         self.challengers: list[Scorer] = []
+        self.canary: Canary | None = None  # one of the challengers, which serves a share of the customers
 
     def open(self) -> None:
         """Read the journal to its end and settle on a model; ready means that this has returned."""
@@ -84,7 +86,9 @@ class ModelDesk:
             except Poison as poison:
                 self._refused(f"models.v1@{record.offset}", str(poison))
                 continue
-            self._roster.apply(release)
+            why_void = self._roster.apply(release)
+            if why_void:
+                logging.warning("%s of model %s is void: %s", release["move"], release["model_version"], why_void)
 
     def _settle(self) -> bool:
         """Bring what serves closer to what should; True when they agree."""
@@ -94,7 +98,7 @@ class ModelDesk:
             self._end_trial_unless(missing[0] if missing else None)
             if champion is None or champion in self._loaded:
                 # Not held up by a challenger that is still on trial.
-                self._put_in_force(champion, [v for v in beside if v in self._loaded and v != champion])
+                self._put_in_force(champion, [v for v in beside if v in self._loaded])
             if not missing:
                 return True
             if not self._try(missing[0]):
@@ -128,6 +132,8 @@ class ModelDesk:
     def _put_in_force(self, version: str | None, beside: list[str]) -> None:
         champion: Scores = self._bootstrap if version is None else self._loaded[version]
         self.challengers = [self._loaded[v] for v in beside]
+        canary = self._roster.canary()
+        self.canary = canary if canary is not None and canary.model_version in beside else None
         kept = {champion.version, *beside}
         self._loaded = {v: scorer for v, scorer in self._loaded.items() if v in kept}
         if champion.version != self.champion.version:

@@ -17,9 +17,9 @@ from services.mesh.ports import InRecord
 from services.mesh.stage import Emit, Stateless, dead_letter
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import SCORES
-from services.scoring.champion import split_bucket
+from services.scoring.champion import BUCKETS, Share, model_for, split_bucket
 from services.scoring.desk import ModelDesk
-from services.scoring.model import BOOTSTRAP_VERSION
+from services.scoring.model import BOOTSTRAP_VERSION, Scores
 from services.scoring.reasons import choose, explain
 from services.scoring.settings import ScoringSettings
 
@@ -82,46 +82,65 @@ class ScoringHandler(Stateless):
         return event
 
     def _score(self, batch: Sequence[InRecord], places: list[int], events: list[dict[str, Any]]) -> list[Emit]:
-        champion, challengers = self._desk.champion, self._desk.challengers
+        models: list[Scores] = [self._desk.champion, *self._desk.challengers]
         rows = np.frombuffer(b"".join([e["vector"] for e in events]), dtype=np.float32).reshape(len(events), -1)
         fallback = np.array([e["feature_status"] == "fallback" for e in events])
-        scores = champion.score(rows, fallback)
-        beside = [(c.version, c.score(rows, fallback)) for c in challengers]
-        statuses, contributions = self._explained(rows, fallback, scores, events)
-        version = champion.version
+        buckets = [self._bucket(event["customer_id"]) for event in events]
+        said = [(model.version, model.score(rows, fallback).tolist()) for model in models]
+        serving = self._serving(buckets, [version for version, _ in said])
+        scores = [said[model][1][i] for i, model in enumerate(serving)]
+        statuses, contributions = self._explained(rows, fallback, scores, events, models, serving)
         emits = []
-        for i, (source, event) in enumerate(zip(places, events, strict=True)):
+        for i, source in enumerate(places):
             record = batch[source]
             assert record.value is not None
             own = {
                 "features_append_time_ms": record.append_time_ms,
-                "score": float(scores[i]),
-                "model_version": version,
-                "split_bucket": self._bucket(event["customer_id"]),
-                "challenger_scores": [{"model_version": v, "score": float(s[i])} for v, s in beside],
+                "score": scores[i],
+                "model_version": said[serving[i]][0],
+                "split_bucket": buckets[i],
+                "challenger_scores": [
+                    {"model_version": v, "score": s[i]} for n, (v, s) in enumerate(said) if n != serving[i]
+                ],
                 "explanation_status": statuses.get(i, "none"),
                 "contributions": contributions.get(i, ()),
             }
             value = self._own.extend(record.value[HEADER_BYTES:], own)
             emits.append(Emit(SCORES.name, record.key, value, record.partition, source))
-        self._count(version, fallback, statuses, len(events))
+        self._count(models[0].version, fallback, statuses, len(events))
         return emits
 
+    def _serving(self, buckets: list[int], versions: list[str]) -> list[int]:
+        """For each event the place in ``versions`` of the model that serves it: the champion's, 0, or the canary's."""
+        canary = self._desk.canary
+        if canary is None:
+            return [0] * len(buckets)
+        share = [Share(model_version=canary.model_version, buckets=canary.percent * BUCKETS // 100)]
+        return [versions.index(model_for(bucket, versions[0], share)) for bucket in buckets]
+
     def _explained(
-        self, rows: Rows, fallback: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], events: list[dict[str, Any]]
+        self,
+        rows: Rows,
+        fallback: npt.NDArray[np.bool_],
+        scores: list[float],
+        events: list[dict[str, Any]],
+        models: list[Scores],
+        serving: list[int],
     ) -> tuple[dict[int, str], dict[int, list[dict[str, Any]]]]:
-        champion = self._desk.champion
-        if champion.version == BOOTSTRAP_VERSION:
+        if models[0].version == BOOTSTRAP_VERSION:
             return {}, {}
         amounts = np.array([e["amount_minor"] / 10 ** EXPONENTS[e["currency"]] for e in events])
-        chosen = choose(scores, amounts, self._settings.explain_score_min, self._settings.explain_rows_max)
+        chosen = choose(np.array(scores), amounts, self._settings.explain_score_min, self._settings.explain_rows_max)
         statuses = {int(i): "partial" for i in chosen.partial}
         contributions: dict[int, list[dict[str, Any]]] = {}
-        if len(chosen.rows):
-            found = explain(champion, rows[chosen.rows], fallback[chosen.rows], self._settings.reasons_max)
-            for i, reasons in zip(chosen.rows, found, strict=True):
-                statuses[int(i)] = "full"
-                contributions[int(i)] = [
+        for place, model in enumerate(models):
+            own = np.array([i for i in chosen.rows if serving[i] == place], dtype=np.intp)
+            if not len(own):
+                continue
+            found = explain(model, rows[own], fallback[own], self._settings.reasons_max)
+            for i, reasons in zip(own.tolist(), found, strict=True):
+                statuses[i] = "full"
+                contributions[i] = [
                     {"feature": r.feature, "value": r.value, "contribution": r.contribution} for r in reasons
                 ]
         return statuses, contributions

@@ -1,4 +1,4 @@
-"""Which models should serve and run beside, folded from the releases of ``models.v1``. Pure.
+"""Which models should serve and run beside: the registry as the journal has it, less what verification refused. Pure.
 
 The latest promotion serves; when it is refused or retired, the one before it, and so on down to ``bootstrap``.
 """
@@ -8,41 +8,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.mesh.bundle import Bundle
+from services.mesh.model_registry import Canary, Registry
 from services.mesh.records import ModelRelease
-
-# Each challenger costs a whole pass over every batch.
-CHALLENGERS_MAX = 3
 
 
 @dataclass(slots=True)
 class Roster:
-    """State of the journal so far."""
+    """State of the journal so far, and of our own trials."""
 
-    bundles: dict[str, Bundle] = field(default_factory=dict)
-    promoted: list[str] = field(default_factory=list)  # oldest first, each version once
-    challengers: list[str] = field(default_factory=list)
+    registry: Registry = field(default_factory=Registry)
     refused: set[str] = field(default_factory=set)
 
-    def apply(self, release: ModelRelease) -> None:
-        """Take one release into account, in the order of the journal."""
-        version = release["model_version"]
-        self.promoted = [v for v in self.promoted if v != version]
-        self.challengers = [v for v in self.challengers if v != version]
-        if release["move"] == "retire":
-            self.bundles.pop(version, None)
-            return
-        if release["model"]:
-            self.bundles[version] = Bundle(
-                manifest=release["manifest"].encode(),
-                signature=release["signature"],
-                model=release["model"],
-                fallback=release["fallback_model"],
-            )
-            self.refused.discard(version)
-        if release["move"] == "promote":
-            self.promoted.append(version)
-        else:
-            self.challengers = [*self.challengers, version][-CHALLENGERS_MAX:]
+    @property
+    def bundles(self) -> dict[str, Bundle]:
+        """Released bundles by version."""
+        return self.registry.bundles
+
+    def apply(self, release: ModelRelease) -> str:
+        """Take one release into account, in the order of the journal; why it is void, empty when it holds."""
+        why_void = self.registry.apply(release)
+        if release["model"] and not why_void:
+            self.refused.discard(release["model_version"])
+        self.refused &= self.registry.bundles.keys()
+        return why_void
 
     def refuse(self, version: str) -> None:
         """Verification said no: the version does not count until it is released anew."""
@@ -50,9 +38,15 @@ class Roster:
 
     def champion(self) -> str | None:
         """The version that should serve; None: bootstrap."""
-        standing = [v for v in self.promoted if v not in self.refused and v in self.bundles]
+        standing = [v for v in self.registry.promoted if v not in self.refused]
         return standing[-1] if standing else None
 
     def beside(self) -> list[str]:
-        """The versions that should run beside."""
-        return [v for v in self.challengers if v not in self.refused and v in self.bundles]
+        """The versions that should run beside, the canary among them."""
+        champion = self.champion()
+        return [v for v in self.registry.running if v not in self.refused and v != champion]
+
+    def canary(self) -> Canary | None:
+        """The version that should serve a share of the customers."""
+        canary = self.registry.canary
+        return canary if canary is not None and canary.model_version in self.beside() else None

@@ -37,7 +37,7 @@ class Shelf:
         self.broker = MemoryBroker(1, self.clock)
         self.telemetry = StageTelemetry("scoring", self.clock)
 
-    def publish(self, version: str, move: str, bundle: Bundle | None = None) -> None:
+    def publish(self, version: str, move: str, bundle: Bundle | None = None, canary_percent: int = 0) -> None:
         release = {
             "model_version": version,
             "move": move,
@@ -47,6 +47,7 @@ class Shelf:
             "signature": bundle.signature if bundle else b"",
             "model": bundle.model if bundle else b"",
             "fallback_model": bundle.fallback if bundle else b"",
+            "canary_percent": canary_percent,
         }
         self.put(RELEASE.encode(release))
 

@@ -124,3 +124,23 @@ def test_models_change_between_batches_only() -> None:
     made.idle()
     shelf.settle(desk)
     assert SCORE.decode(made.step([record])[0].value)["model_version"] == "m1"
+
+
+def test_a_canary_serves_its_share_of_customers_and_each_decision_says_who_served() -> None:
+    shelf = Shelf()
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    shelf.publish("m2", "challenge", bundle_of("m2"))
+    shelf.publish("m2", "canary", canary_percent=40)
+    made, desk = handler(shelf)
+    shelf.settle(desk)
+    records = [features_record(n, ROWS[0].tobytes(), customer_id=f"c{n}") for n in range(60)]
+    scores = [SCORE.decode(emit.value) for emit in made.step(records)]
+    by_model = {
+        m.version: m.score(ROWS[:1], np.zeros(1, dtype=np.bool_))[0] for m in (desk.champion, *desk.challengers)
+    }
+    for score in scores:
+        serves, other = ("m2", "m1") if score["split_bucket"] >= 6_000 else ("m1", "m2")
+        assert (score["model_version"], score["score"]) == (serves, by_model[serves])
+        assert score["challenger_scores"] == [{"model_version": other, "score": by_model[other]}]
+    assert {s["model_version"] for s in scores} == {"m1", "m2"}
+    assert {s["explanation_status"] for s in scores} == {"full", "partial"}

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.scoring.roster import CHALLENGERS_MAX, Roster
+from services.mesh.model_registry import BESIDE_MAX
+from services.scoring.roster import Roster
 
 
 def roster(*moves: tuple[str, str, bytes]) -> Roster:
@@ -21,6 +22,8 @@ def roster(*moves: tuple[str, str, bytes]) -> Roster:
             "signature": b"s",
             "model": model,
             "fallback_model": model,
+            "expects": None,
+            "canary_percent": 0,
         }
         made.apply(release)
     return made
@@ -35,7 +38,7 @@ def roster(*moves: tuple[str, str, bytes]) -> Roster:
         ([("a", "promote", b"m"), ("b", "promote", b"m"), ("b", "retire", b"")], "a", []),
         ([("a", "promote", b"m"), ("b", "promote", b"m"), ("a", "promote", b"")], "a", []),
         ([("a", "challenge", b"m"), ("a", "promote", b"")], "a", []),
-        ([("a", "promote", b"m"), ("a", "challenge", b"")], None, ["a"]),
+        ([("a", "promote", b"m"), ("a", "challenge", b"")], "a", []),  # who serves does not run beside itself
         ([("a", "promote", b"")], None, []),  # never had its bytes
         ([("a", "promote", b"m"), ("a", "retire", b""), ("a", "promote", b"")], None, []),
         ([(v, "challenge", b"m") for v in "abcde"], None, list("cde")),
@@ -47,7 +50,7 @@ def test_who_serves_and_who_runs_beside(
     made = roster(*moves)
     assert made.champion() == champion
     assert made.beside() == beside
-    assert len(made.beside()) <= CHALLENGERS_MAX
+    assert len(made.beside()) <= BESIDE_MAX
 
 
 def test_the_refused_do_not_count_until_they_are_released_anew() -> None:
@@ -56,6 +59,6 @@ def test_the_refused_do_not_count_until_they_are_released_anew() -> None:
     made.refuse("c")
     assert (made.champion(), made.beside()) == ("a", [])
     again: Any = {"model_version": "b", "move": "promote", "manifest": "{}", "signature": b"", "model": b"n",
-                  "fallback_model": b"n"}  # fmt: skip
+                  "fallback_model": b"n", "expects": None, "canary_percent": 0}  # fmt: skip
     made.apply(again)
     assert made.champion() == "b"
