@@ -175,6 +175,57 @@ class Labelled(Decision):
     outcome_append_time_ms: int | None
 
 
+class Covered(TypedDict):
+    """A stretch of a stage's input that is counted."""
+
+    source_partition: int
+    from_offset: int
+    to_offset: int
+
+
+class ScoreTable(TypedDict):
+    """Scores in fixed bins; lists of one length."""
+
+    action: str
+    bins: list[int]
+    counts: list[int]
+    probability_sums: list[float]
+    variance_sums: list[float]
+
+
+class ValueCount(TypedDict):
+    """How many records had one value in one field."""
+
+    field: str
+    value: str | None
+    records: int
+
+
+class ProfileCell(TypedDict):
+    """Counts of one window, segment and model version."""
+
+    window_start_ms: int
+    segment: str
+    model_version: str
+    records: int
+    inexact_records: int
+    features: list[list[int]]
+    scores: list[ScoreTable]
+    values: list[ValueCount]
+    amounts: list[int]
+
+
+class Profile(TypedDict):
+    """schemas/profile.v1.avsc: what one instance of a stage counted since it last told."""
+
+    subject: str
+    instance: str
+    window_ms: int
+    newest_event_time_ms: int
+    covered: list[Covered]
+    cells: list[ProfileCell]
+
+
 class DriftAlert(TypedDict):
     """schemas/drift_alert.v1.avsc: something moved, or stopped moving."""
 

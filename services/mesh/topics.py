@@ -123,6 +123,13 @@ OUTCOMES_ORPHAN = Topic(
     key="customer_id",
     owner="feedback",
 )
+PROFILES = Topic(
+    name="profiles.v1",
+    holds="what scoring, decisions and ingestion counted, mergeable by adding",
+    schemas=("profile.v1.avsc",),
+    key="subject",
+    owner="drift",
+)
 DRIFT_ALERTS = Topic(
     name="drift-alerts.v1",
     holds="what moved beyond chance, and when it ended",
@@ -169,6 +176,7 @@ TOPICS: tuple[Topic, ...] = (
     OUTCOMES,
     LABELS,
     OUTCOMES_ORPHAN,
+    PROFILES,
     DRIFT_ALERTS,
     DEAD_LETTERS,
     MODELS,

@@ -26,6 +26,7 @@ from services.mesh.topics import (
     OUTCOMES_ORPHAN,
     OUTCOMES_RAW,
     POLICIES,
+    PROFILES,
     SCORES,
     UPDATES_TERMINAL,
     Topic,
@@ -66,7 +67,7 @@ INGESTION = Stage(
     name="ingestion",
     service="ingestion",
     consumes=EVENTS_RAW,
-    produces=(EVENTS, DEAD_LETTERS, EVENTS_RAW),
+    produces=(EVENTS, DEAD_LETTERS, EVENTS_RAW, PROFILES),
     state="an event-time clock and seen identities for each partition",
     marked=False,
 )
@@ -88,14 +89,14 @@ SCORING = Stage(
     name="scoring",
     service="scoring",
     consumes=FEATURES,
-    produces=(SCORES, DEAD_LETTERS),
+    produces=(SCORES, DEAD_LETTERS, PROFILES),
     reads_whole=(MODELS,),
 )
 DECIDING = Stage(
     name="decisions",
     service="decisions",
     consumes=SCORES,
-    produces=(DECISIONS, DEAD_LETTERS),
+    produces=(DECISIONS, DEAD_LETTERS, PROFILES),
     reads_whole=(POLICIES,),
 )
 
@@ -113,7 +114,7 @@ FEEDBACK = Participant(
     consumes=(DECISIONS, OUTCOMES),
     produces=(LABELS, OUTCOMES_ORPHAN, UPDATES_TERMINAL),
 )
-DRIFT = Participant(name="drift", service="drift", consumes=(LABELS,), produces=(DRIFT_ALERTS,))
+DRIFT = Participant(name="drift", service="drift", consumes=(PROFILES, LABELS, MODELS), produces=(DRIFT_ALERTS,))
 RETRAINING = Participant(
     name="retraining",
     service="retraining",

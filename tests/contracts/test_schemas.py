@@ -20,6 +20,9 @@ FILES = schema_files()
 NUMBERS_WITHOUT_UNIT = {
     "source_partition": "a partition's number",
     "source_offset": "an offset",
+    "from_offset": "an offset",
+    "to_offset": "an offset",
+    "inexact_records": "a count",
     "decision_offset": "an offset",
     "canary_percent": "per cent, and says so",
     "records": "a count",

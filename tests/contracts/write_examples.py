@@ -166,6 +166,22 @@ def alert() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def profile() -> dict[str, Any]:
+    """An hour of three payments, as scoring counts it: two features in bins, a few scores."""
+    table = {"action": "", "bins": [13, 21], "counts": [2, 1]}
+    table |= {"probability_sums": [0.0062, 0.031], "variance_sums": [0.00618, 0.030039]}
+    cell = {
+        "window_start_ms": NOW_MS // HOUR_MS * HOUR_MS, "segment": "pos", "model_version": "2026-03-03.1",
+        "records": 3, "inexact_records": 0, "features": [[0, 1, 2, 0, 0], [0, 3, 0, 0]], "scores": [table],
+        "values": [{"field": "channel", "value": "pos", "records": 3}, {"field": "country", "value": None, "records": 3}],
+        "amounts": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2],
+    }  # fmt: skip
+    return {
+        "subject": "scoring", "instance": "0", "window_ms": HOUR_MS, "newest_event_time_ms": NOW_MS,
+        "covered": [{"source_partition": 3, "from_offset": 1_187_200, "to_offset": 1_187_204}], "cells": [cell],
+    }  # fmt: skip
+
+
 def main() -> None:
     release = model_release()
     model = Scorer(parse(release["manifest"].encode()), release["model"], release["fallback_model"])
@@ -219,6 +235,7 @@ def main() -> None:
     matured: dict[str, Any] = {"label": "genuine", "label_version": 0, "label_source": "matured", "outcome_id": None}
     matured |= {"observed_time_ms": NOW_MS + 30 * DAY_MS, "label_age_ms": 30 * DAY_MS, "outcome_append_time_ms": None}
     write_example("labelled.v1.avsc", "matured", decided | charged_back | matured)
+    write_example("profile.v1.avsc", "an-hour", profile())
     write_example("drift_alert.v1.avsc", "amounts-in-cents", alert())
 
 
