@@ -16,6 +16,8 @@ Action = Literal["approve", "challenge", "review", "decline"]
 ModelMove = Literal["promote", "challenge", "canary", "retire", "rollback", "note"]
 LabelSource = Literal["analyst", "chargeback", "early_warning", "customer", "matured"]
 OrphanReason = Literal["no_decision", "decision_forgotten", "unknown_revision", "other"]
+PolicyMove = Literal["publish", "shadow", "rollback", "retire", "note"]
+Held = Literal["yes", "no", "unknown"]
 AlertStatus = Literal["raised", "cleared"]
 AlertKind = Literal[
     "feature_shift",
@@ -149,6 +151,22 @@ class Reason(TypedDict):
     text: str
 
 
+class ShadowVerdict(TypedDict):
+    """What a policy that runs beside would have done."""
+
+    policy_version: str
+    action: Action
+    rule_hits: list[str]
+
+
+class ConditionValue(TypedDict):
+    """One condition that the policy looked at, and how it stood."""
+
+    of: str
+    text: str
+    held: Held
+
+
 class Decision(Score):
     """schemas/decision.v1.avsc: what was decided, and all that led to it."""
 
@@ -158,6 +176,8 @@ class Decision(Score):
     rule_hits: list[str]
     policy_version: str
     propensity: float
+    shadow_verdicts: list[ShadowVerdict]
+    conditions: list[ConditionValue]
 
 
 class Labelled(Decision):
@@ -265,9 +285,14 @@ class ModelRelease(TypedDict):
 
 
 class PolicyRelease(TypedDict):
-    """schemas/policy_release.v1.avsc: a policy put in force."""
+    """schemas/policy_release.v1.avsc: a policy and what to do with it."""
 
     policy_version: str
     author: str
     why: str
     policy: str
+    move: PolicyMove
+    percent: int
+    approver: str | None
+    expects: str | None
+    diff: str

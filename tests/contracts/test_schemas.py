@@ -25,6 +25,7 @@ NUMBERS_WITHOUT_UNIT = {
     "inexact_records": "a count",
     "decision_offset": "an offset",
     "canary_percent": "per cent, and says so",
+    "percent": "per cent, and says so",
     "records": "a count",
     "threshold": "in the unit of the statistic",
     "split_bucket": "a bucket's number",
