@@ -13,6 +13,12 @@ from services.mesh.currency import EXPONENTS
 _INTEGERS = frozenset({"amount_minor", "event_time_ms"})
 
 
+def fields_of(reads: frozenset[str], feature_names: Sequence[str]) -> set[str]:
+    """The fields of a scored event, beside its vector, that the columns in ``reads`` are made of."""
+    fields = {name for name in reads if name == "amount" or name not in feature_names}
+    return (fields - {"amount"}) | {"amount_minor", "currency"} if "amount" in fields else fields
+
+
 def columns_of(
     events: Sequence[dict[str, Any]], reads: frozenset[str], feature_names: Sequence[str]
 ) -> dict[str, npt.NDArray[Any]]:

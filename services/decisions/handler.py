@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from services.decisions.columns import columns_of
+from services.decisions.columns import columns_of, fields_of
 from services.decisions.desk import PolicyDesk
-from services.mesh.codec import HEADER_BYTES, Codec, Extension, schema
+from services.decisions.policy import Policy
+from services.mesh.codec import HEADER_BYTES, Extension, schema
 from services.mesh.errors import Poison, RejectCode
+from services.mesh.excerpt import Excerpt
 from services.mesh.feature_set import FeatureSetPin
 from services.mesh.ports import InRecord
 from services.mesh.stage import Emit, Stateless, dead_letter
@@ -24,32 +26,42 @@ class DecisionsHandler(Stateless):
         self._desk = desk
         self._features = features
         self._telemetry = telemetry
-        source, target = schema("score.v1.avsc"), schema("decision.v1.avsc")
-        self._codec = Codec("score.v1.avsc")
-        self._own = Extension(source, source.fields, target, target.fields)
+        self._source, target = schema("score.v1.avsc"), schema("decision.v1.avsc")
+        self._own = Extension(self._source, self._source.fields, target, target.fields)
+        self._events: dict[frozenset[str], Excerpt] = {}
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
         """See ``Handler``."""
+        policy = self._desk.policy
+        excerpt = self._excerpt(policy.reads)
         places: list[int] = []
         events: list[dict[str, Any]] = []
         emits: list[Emit] = []
         for source, record in enumerate(batch):
             try:
-                events.append(self._decoded(record))
+                events.append(self._decoded(excerpt, record))
             except Poison as poison:
                 emits.append(dead_letter(record, source, "decisions", poison))
                 continue
             places.append(source)
         if events:
-            emits += self._decide(batch, places, events)
+            emits += self._decide(policy, batch, places, events)
         return emits
 
     def idle(self) -> None:
         """See ``Handler``: between two batches is where policies change."""
         self._desk.turn()
 
-    def _decoded(self, record: InRecord) -> dict[str, Any]:
-        event = self._codec.decode(record.value)
+    def _excerpt(self, reads: frozenset[str]) -> Excerpt:
+        """What the policy reads of a record; written out once a policy."""
+        if reads not in self._events:
+            wanted = fields_of(reads, self._features.names) | {"feature_set", "vector"}
+            names = [field["name"] for field in self._source.fields if field["name"] in wanted]
+            self._events = {reads: Excerpt(self._source, names, sizes={"vector": 4 * len(self._features.names)})}
+        return self._events[reads]
+
+    def _decoded(self, excerpt: Excerpt, record: InRecord) -> dict[str, Any]:
+        event = excerpt.record(record.value)
         columns = self._features
         if event["feature_set"] != columns.content_hash or len(event["vector"]) != 4 * len(columns.names):
             # Rules read columns by name: another set's would be other numbers under the same names.
@@ -61,8 +73,9 @@ class DecisionsHandler(Stateless):
             )
         return event
 
-    def _decide(self, batch: Sequence[InRecord], places: list[int], events: list[dict[str, Any]]) -> list[Emit]:
-        policy = self._desk.policy
+    def _decide(
+        self, policy: Policy, batch: Sequence[InRecord], places: list[int], events: list[dict[str, Any]]
+    ) -> list[Emit]:
         verdicts = policy.decide(columns_of(events, policy.reads, self._features.names))
         emits = []
         for source, verdict in zip(places, verdicts, strict=True):

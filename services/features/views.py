@@ -5,17 +5,19 @@ A view's output begins with the bytes of its input (see ``mesh.codec``), so noth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from services.features.definitions import FeatureSet
 from services.features.kernel import View
 from services.features.state import EntityState
-from services.mesh.codec import HEADER_BYTES, Codec, Extension, own_fields_schema, read, schema
+from services.mesh.codec import HEADER_BYTES, Extension, own_fields_schema, read, schema
 from services.mesh.currency import EXPONENTS
 from services.mesh.errors import Poison, RejectCode
-from services.mesh.identity import identity_of, tag_of
+from services.mesh.excerpt import Excerpt
+from services.mesh.identity import identity_of_bytes, tag_of
 from services.mesh.ports import InRecord
-from services.mesh.records import Event, FeatureStatus
+from services.mesh.records import FeatureStatus
 from services.mesh.stage import Emit
 from services.mesh.topics import FEATURES, UPDATES_TERMINAL
 
@@ -24,6 +26,9 @@ _WORSE: dict[FeatureStatus, int] = {"ok": 0, "saturated": 1, "stale": 2, "fallba
 _EVENT_BRANCH = b"\x00"
 _LABEL_BRANCH = b"\x02"
 _PAYLOAD = HEADER_BYTES + 1
+# What a view needs of an event besides its ids.
+_STEP = ("event_time_ms", "amount_minor", "currency")
+_IDS = ("event_id", "customer_id")
 
 
 class ViewAdapter(Protocol):
@@ -53,25 +58,25 @@ class CustomerView:
 
     def __init__(self, features: FeatureSet) -> None:
         self.view = features.view("customer")
-        self._event = Codec("payments/event.v1.avsc")
-        update = schema("terminal_update.v1.avsc")
+        event, update = schema("payments/event.v1.avsc"), schema("terminal_update.v1.avsc")
         fields = update.fields[0]["type"][0]["fields"]
         self._prefix = update.header + _EVENT_BRANCH
-        self._own = Extension(self._event.schema, self._event.schema.fields, update, fields)
+        self._event = Excerpt(event, (*_IDS, "terminal_id", *_STEP), as_bytes=(*_IDS, "terminal_id"))
+        self._own = Extension(event, event.fields, update, fields)
 
     def apply(self, state: EntityState | None, record: InRecord, source: int) -> tuple[Emit | None, FeatureStatus]:
         """See ``ViewAdapter``."""
-        event: Event = self._event.decode(record.value)  # type: ignore[assignment]
-        vector, status = _vector(self.view, state, event)
+        event_id, customer_id, terminal_id, *step = self._event.of(record.value)
+        vector, status = _vector(self.view, state, customer_id, event_id, *step)
         own = {"event_append_time_ms": record.append_time_ms, "customer_status": status, "customer_vector": vector}
         assert record.value is not None
         value = self._own.extend_after(self._prefix, record.value[HEADER_BYTES:], own)
-        return Emit(UPDATES_TERMINAL.name, event["terminal_id"].encode(), value, None, source), status
+        return Emit(UPDATES_TERMINAL.name, terminal_id, value, None, source), status
 
     def absorb(self, state: EntityState, record: InRecord) -> None:
         """See ``ViewAdapter``."""
-        event: Event = self._event.decode(record.value)  # type: ignore[assignment]
-        _vector(self.view, state, event)
+        event_id, customer_id, _, *step = self._event.of(record.value)
+        _vector(self.view, state, customer_id, event_id, *step)
 
 
 class TerminalView:
@@ -81,91 +86,107 @@ class TerminalView:
         self.view = features.view("terminal")
         self._feature_set = features.content_hash
         self._customer_bytes = 4 * features.view("customer").count
-        self._update = schema("terminal_update.v1.avsc")
-        branches = self._update.fields[0]["type"]
-        self._event_fields = branches[0]["fields"]
-        self._event = own_fields_schema(self._update, self._event_fields, "Event")
-        self._label = own_fields_schema(self._update, branches[1]["fields"], "Label")
+        self._update = update = schema("terminal_update.v1.avsc")
+        event, label = (branch["fields"] for branch in update.fields[0]["type"])
+        self._parsed = {
+            _EVENT_BRANCH: own_fields_schema(update, event, "Event"),
+            _LABEL_BRANCH: own_fields_schema(update, label, "Label"),
+        }
+        self._event = Excerpt(
+            update,
+            (*_IDS, *_STEP, "source_partition", "customer_status", "customer_vector"),
+            start=update.header + _EVENT_BRANCH,
+            fields=event,
+            whole=self._whole,
+            sizes={"customer_vector": self._customer_bytes},
+            as_bytes=_IDS,
+            head_before="customer_status",
+        )
+        self._label = Excerpt(
+            update,
+            (*_IDS, "event_time_ms", "label", "label_version"),
+            start=update.header + _LABEL_BRANCH,
+            fields=label,
+            whole=self._whole,
+            as_bytes=_IDS,
+        )
         target = schema("features.v1.avsc")
-        self._own = Extension(self._update, self._event_fields, target, target.fields)
-        self._last_shared = len(self._own.shared_names)
+        self._own = Extension(update, event, target, target.fields)
 
     def apply(self, state: EntityState | None, record: InRecord, source: int) -> tuple[Emit | None, FeatureStatus]:
         """See ``ViewAdapter``."""
-        value, branch = self._opened(record)
-        if branch == _LABEL_BRANCH:
-            self._absorb_label(state, value)
+        if _branch(record) == _LABEL_BRANCH:
+            self._absorb_label(state, record)
             return None, "ok"
-        event, end = self._event_in(value)
-        vector, status = _vector(self.view, state, event)
-        worse = max(status, event["customer_status"], key=_WORSE.__getitem__)
+        shared, event_id, customer_id, *step, partition, customer_status, customer_vector = self._event.of(record.value)
+        vector, status = _vector(self.view, state, customer_id, event_id, *step)
+        worse: FeatureStatus = max(status, customer_status, key=_WORSE.__getitem__)
         own = {
             "update_append_time_ms": record.append_time_ms,
             "feature_set": self._feature_set,
             "feature_status": worse,
-            "vector": event["customer_vector"] + vector,
+            "vector": customer_vector + vector,
         }
-        shared = value[_PAYLOAD : end - _own_length(event["customer_vector"])]
         # The customer's partition is known: it owns the customer on every hop.
-        key, partition = event["customer_id"].encode(), event["source_partition"]
-        return Emit(FEATURES.name, key, self._own.extend(shared, own), partition, source), worse
+        return Emit(FEATURES.name, customer_id, self._own.extend(shared, own), partition, source), worse
 
     def absorb(self, state: EntityState, record: InRecord) -> None:
         """See ``ViewAdapter``."""
-        value, branch = self._opened(record)
-        if branch == _LABEL_BRANCH:
-            self._absorb_label(state, value)
+        if _branch(record) == _LABEL_BRANCH:
+            self._absorb_label(state, record)
             return
-        event, _ = self._event_in(value)
-        _vector(self.view, state, event)
+        _, event_id, customer_id, *step, _, _, _ = self._event.of(record.value)
+        _vector(self.view, state, customer_id, event_id, *step)
 
-    def _event_in(self, value: bytes) -> tuple[dict[str, Any], int]:
-        """The event and where it ends. What is refused live must be refused in a replay, so both come here."""
-        event, end = read(value, _PAYLOAD, self._event, self._update.file)
-        if end != len(value) or len(event["customer_vector"]) != self._customer_bytes:
+    def _absorb_label(self, state: EntityState | None, record: InRecord) -> None:
+        event_id, customer_id, event_time_ms, label, version = self._label.of(record.value)
+        if state is not None:
+            tag = tag_of(identity_of_bytes(customer_id, event_id))
+            self.view.apply_label(state, event_time_ms, tag, label, version > 1)
+
+    def _whole(self, value: bytes | None) -> Mapping[str, Any]:
+        """Either branch, decoded in full. What is refused live is refused in a replay, as both come here."""
+        value = value or b""
+        branch = value[HEADER_BYTES:_PAYLOAD]
+        if value[:HEADER_BYTES] != self._update.header or branch not in self._parsed:
+            raise Poison(RejectCode.UNDECODABLE, f"not a {self._update.file} record: {value[:16].hex()}")
+        update, end = read(value, _PAYLOAD, self._parsed[branch], self._update.file)
+        if end != len(value):
+            raise Poison(
+                RejectCode.UNDECODABLE, f"{self._update.file}: {len(value) - end} bytes behind the record in its branch"
+            )
+        if branch == _EVENT_BRANCH and len(update["customer_vector"]) != self._customer_bytes:
             raise Poison(
                 RejectCode.UNDECODABLE,
-                f"customer_vector of {len(event['customer_vector'])} bytes where {self._customer_bytes} belong, "
-                f"{len(value) - end} bytes behind the record; do both features stages run the same feature set?",
+                f"customer_vector of {len(update['customer_vector'])} bytes where {self._customer_bytes} belong; do "
+                "both features stages run the same feature set?",
                 "customer_vector",
             )
-        return event, end
-
-    def _opened(self, record: InRecord) -> tuple[bytes, bytes]:
-        value = record.value or b""
-        branch = value[HEADER_BYTES:_PAYLOAD]
-        if value[:HEADER_BYTES] != self._update.header or branch not in (_EVENT_BRANCH, _LABEL_BRANCH):
-            raise Poison(RejectCode.UNDECODABLE, f"not a {self._update.file} record: {value[:16].hex()}")
-        return value, branch
-
-    def _absorb_label(self, state: EntityState | None, value: bytes) -> None:
-        label, end = read(value, _PAYLOAD, self._label, self._update.file)
-        if end != len(value):
-            raise Poison(RejectCode.UNDECODABLE, f"{self._update.file}: {len(value) - end} bytes behind the label")
-        if state is not None:
-            tag = tag_of(identity_of(label["customer_id"], label["event_id"]))
-            self.view.apply_label(state, label["event_time_ms"], tag, label["label"], label["label_version"] > 1)
+        return update
 
 
-def _vector(view: View, state: EntityState | None, event: Event | dict[str, Any]) -> tuple[bytes, FeatureStatus]:
-    exponent = EXPONENTS.get(event["currency"])
+def _branch(record: InRecord) -> bytes:
+    return (record.value or b"")[HEADER_BYTES:_PAYLOAD]
+
+
+def _vector(
+    view: View,
+    state: EntityState | None,
+    customer_id: bytes,
+    event_id: bytes,
+    event_time_ms: int,
+    amount_minor: int,
+    currency: str,
+) -> tuple[bytes, FeatureStatus]:
+    exponent = EXPONENTS.get(currency)
     if exponent is None:
         raise Poison(
             RejectCode.UNDECODABLE,
-            f"currency={event['currency']!r}: not known to this version; deploy ingestion and features of one version",
+            f"currency={currency!r}: not known to this version; deploy ingestion and features of one version",
             "currency",
         )
     if state is None:
-        return view.fallback_vector(event["event_time_ms"], event["amount_minor"], exponent), "fallback"
-    tag = tag_of(identity_of(event["customer_id"], event["event_id"]))
-    return view.apply_event(state, event["event_time_ms"], event["amount_minor"], exponent, tag)
-
-
-def _own_length(customer_vector: bytes) -> int:
-    """Bytes of customer_status and customer_vector at the end of an EventUpdate: enum, length, bytes."""
-    length = 2 * len(customer_vector)  # zigzag
-    varint = 1
-    while length > 0x7F:
-        length >>= 7
-        varint += 1
-    return 1 + varint + len(customer_vector)
+        return view.fallback_vector(event_time_ms, amount_minor, exponent), "fallback"
+    # A view that keeps no labels never looks for one event again.
+    tag = tag_of(identity_of_bytes(customer_id, event_id)) if view.keeping.labels else 0
+    return view.apply_event(state, event_time_ms, amount_minor, exponent, tag)

@@ -19,6 +19,7 @@ import fastavro
 from fastavro.schema import parse_schema
 
 from services.mesh.errors import Fatal, Poison, RejectCode
+from services.mesh.writing import MISFITS, Write, writer_of
 
 _HEADER = struct.Struct(">bI")
 HEADER_BYTES = _HEADER.size
@@ -66,13 +67,11 @@ class Codec:
         self.schema = schema(file)
         self._parsed = self.schema.parsed
         self._header = self.schema.header
+        self._write = writer_of(self.schema.fields, self.schema.named)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """``record`` in wire format; ValueError or TypeError when it does not fit the schema (a bug of ours)."""
-        out = BytesIO()
-        out.write(self._header)
-        fastavro.schemaless_writer(out, self._parsed, record)
-        return out.getvalue()
+        return _written(self._header, self._write, self._parsed, record)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """The record in ``value``; Poison when it is not one of this schema."""
@@ -104,6 +103,7 @@ class Extension:
         self.shared_names = [field["name"] for field in ours[:shared]]
         self.target = target
         self._own = own_fields_schema(target, ours[shared:], "Extension")
+        self._write = writer_of(ours[shared:], target.named)
 
     def extend(self, shared: bytes, own: Mapping[str, Any]) -> bytes:
         """Wire format of the target: ``shared`` holds the binary of the shared fields, without any header."""
@@ -111,11 +111,7 @@ class Extension:
 
     def extend_after(self, prefix: bytes, shared: bytes, own: Mapping[str, Any]) -> bytes:
         """As ``extend``, with ``prefix`` in place of the target's wire header (a union's branch follows it)."""
-        out = BytesIO()
-        out.write(prefix)
-        out.write(shared)
-        fastavro.schemaless_writer(out, self._own, own)
-        return out.getvalue()
+        return _written(prefix + shared, self._write, self._own, own)
 
 
 def own_fields_schema(target: Schema, fields: list[dict[str, Any]], name: str) -> Any:
@@ -154,6 +150,19 @@ def schema_id_of(value: bytes) -> int | None:
     if len(value) < HEADER_BYTES or value[0] != _MAGIC:
         return None
     return int(_HEADER.unpack_from(value)[1])
+
+
+def _written(before: bytes, write: Write | None, parsed: Any, record: Mapping[str, Any]) -> bytes:
+    """``before``, and ``record`` behind it."""
+    if write is not None:
+        try:
+            return before + write(record)
+        except MISFITS:
+            pass  # a field that was left out for its default, or a mistake: the general writer knows which
+    out = BytesIO()
+    out.write(before)
+    fastavro.schemaless_writer(out, parsed, record)
+    return out.getvalue()
 
 
 def _defines(fields: list[dict[str, Any]], full_name: str) -> bool:

@@ -11,8 +11,12 @@ from hashlib import blake2b
 
 def identity_of(customer_id: str, event_id: str) -> bytes:
     """16-byte identity of an event."""
-    customer = customer_id.encode()
-    return blake2b(b"%d:%b%b" % (len(customer), customer, event_id.encode()), digest_size=16).digest()
+    return identity_of_bytes(customer_id.encode(), event_id.encode())
+
+
+def identity_of_bytes(customer_id: bytes, event_id: bytes) -> bytes:
+    """The same of ids that are UTF-8 already."""
+    return blake2b(b"%d:%b%b" % (len(customer_id), customer_id, event_id), digest_size=16).digest()
 
 
 def tag_of(identity: bytes) -> int:

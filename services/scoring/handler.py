@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.mesh.codec import HEADER_BYTES, Codec, Extension, schema
+from services.mesh.codec import HEADER_BYTES, Extension, schema
 from services.mesh.currency import EXPONENTS
 from services.mesh.errors import Poison, RejectCode
+from services.mesh.excerpt import Excerpt
 from services.mesh.feature_set import FeatureSetPin
 from services.mesh.ports import InRecord
 from services.mesh.stage import Emit, Stateless, dead_letter
@@ -24,6 +25,7 @@ from services.scoring.reasons import choose, explain
 from services.scoring.settings import ScoringSettings
 
 _BUCKETS_CACHED_MAX = 200_000
+_READS = ("customer_id", "amount_minor", "currency", "feature_set", "feature_status", "vector")
 Rows = npt.NDArray[np.float32]
 
 
@@ -38,9 +40,9 @@ class ScoringHandler(Stateless):
         self._settings = settings
         self._telemetry = telemetry
         source, target = schema("features.v1.avsc"), schema("score.v1.avsc")
-        self._codec = Codec("features.v1.avsc")
-        self._own = Extension(source, source.fields, target, target.fields)
         self._vector_bytes = 4 * len(features.names)
+        self._event = Excerpt(source, _READS, sizes={"vector": self._vector_bytes})
+        self._own = Extension(source, source.fields, target, target.fields)
         self._buckets: dict[str, int] = {}
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
@@ -64,7 +66,7 @@ class ScoringHandler(Stateless):
         self._desk.turn()
 
     def _decoded(self, record: InRecord) -> dict[str, Any]:
-        event = self._codec.decode(record.value)
+        event = self._event.record(record.value)
         if event["feature_set"] != self._features.content_hash:
             raise Poison(
                 RejectCode.UNDECODABLE,
