@@ -72,7 +72,10 @@ def run(given: argparse.Namespace) -> int:
         for view, topic in _INPUTS.items()
     }
     features = load_feature_set(files("schemas").joinpath(DECLARED).read_text(), f"schemas/{DECLARED}")
-    parity = Parity(features, ParitySettings(sample=given.sample, compare_from=given.from_, cut_partitions=cut))
+    settings = ParitySettings(
+        partitions=log.partitions(EVENTS), sample=given.sample, compare_from=given.from_, cut_partitions=cut
+    )
+    parity = Parity(features, settings)
     started_s = time.monotonic()
     gc.disable()  # nothing here refers in circles, and looking for it through all states costs a fifth of the time
     events = _walk(log, parity, starts, ends)

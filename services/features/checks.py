@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import yaml
 
-from services.features.windows import EVENT_OPS, WINDOW_OPS, EventOp, Line, WindowOp, duration_ms
+from services.features.windows import EVENT_OPS, WINDOW_OPS, EventOp, Line, WindowOp, duration_ms, size_bytes
 from services.mesh.errors import Fatal
 
 # Fields that can name a view's entity: the chain of topics has one link for each of them.
@@ -23,7 +23,7 @@ SPAN_MAX: Final = "400d"  # of a window with its delay; a typo such as 300d for 
 
 OPS: Final[tuple[EventOp | WindowOp, ...]] = (*EVENT_OPS, *WINDOW_OPS)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_VIEW_FIELDS: Final = ("name", "entity", "lateness", "exact_events_max", "tile_width", "features")
+_VIEW_FIELDS: Final = ("name", "entity", "lateness", "exact_events_max", "tile_width", "memory", "features")
 _LINE_FIELDS: Final = ("names", "op", "windows", "delay", "about")
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class DeclaredView:
     lateness_ms: int
     exact_events_max: int
     tile_width_ms: int
+    memory_bytes: int
     lines: tuple[Line, ...]
 
 
@@ -103,6 +104,7 @@ class _Reader:
             lateness_ms=self._duration(fields["lateness"], f"{at}.lateness") if "lateness" in fields else 0,
             exact_events_max=self._limit(fields, "exact_events_max", at),
             tile_width_ms=self._duration(fields["tile_width"], f"{at}.tile_width") if "tile_width" in fields else 0,
+            memory_bytes=self._size(fields["memory"], f"{at}.memory") if "memory" in fields else 0,
             lines=tuple(filter(None, lines)),
         )
 
@@ -194,6 +196,13 @@ class _Reader:
     def _duration(self, document: object, at: str) -> int:
         try:
             return duration_ms(document)
+        except ValueError as error:
+            self.mistakes.append(f"{at}: {error}")
+            return 0
+
+    def _size(self, document: object, at: str) -> int:
+        try:
+            return size_bytes(document)
         except ValueError as error:
             self.mistakes.append(f"{at}: {error}")
             return 0

@@ -6,7 +6,8 @@
         entity: customer_id               # field of the event that names the entity
         lateness: 1d                      # how far behind its entity's newest event one may come and be placed exactly
         exact_events_max: 4096            # above so many kept events the oldest of an entity become tiles
-        tile_width: 1h
+        tile_width: 1h                    # doubled for an entity when memory is short
+        memory: 640M                      # of all partitions; above it the oldest events of all become tiles
         features:
           - names: "customer_count_{window}"   # one feature a window
             op: count
@@ -30,7 +31,7 @@ from services.features.kernel import View
 from services.features.windows import EVENT_OPS
 
 # Raise it when the same declarations begin to mean other numbers: the content hash changes with it.
-KERNEL_VERSION: Final = 1
+KERNEL_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ def load_feature_set(text: str, place: str) -> FeatureSet:
                 lateness_ms=view.lateness_ms,
                 exact_events_max=view.exact_events_max,
                 tile_width_ms=view.tile_width_ms,
+                memory_bytes=view.memory_bytes,
                 store_mark=blake2b(f"{content_hash}/{view.name}".encode(), digest_size=8).digest(),
             )
         )
@@ -100,6 +102,7 @@ def _content_hash(name: str, views: tuple[DeclaredView, ...]) -> str:
                 "lateness_ms": view.lateness_ms,
                 "exact_events_max": view.exact_events_max,
                 "tile_width_ms": view.tile_width_ms,
+                "memory_bytes": view.memory_bytes,
                 "features": [[list(line.names), line.op, list(line.windows_ms), line.delay_ms] for line in view.lines],
             }
             for view in views

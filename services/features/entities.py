@@ -10,14 +10,16 @@ from collections.abc import Iterable
 
 from services.features.kernel import View
 from services.features.layout import Append, unpack
+from services.features.occupancy import Occupancy
 from services.features.state import EntityState
 from services.mesh.ports import StateStore, StoreWrite
 
 
 class Entities:
-    """State of the partition's entities by id."""
+    """State of the partition's entities by id, and how full its windows are."""
 
-    def __init__(self, partition: int, view: View, store: StateStore, entities_max: int) -> None:
+    def __init__(self, partition: int, view: View, store: StateStore, entities_max: int, occupancy: Occupancy) -> None:
+        self.occupancy = occupancy
         self._partition = partition
         self._view = view
         self._store = store

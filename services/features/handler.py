@@ -62,6 +62,7 @@ class FeaturesHandler:
             patience=self._patience,
             now_s=self._clock.monotonic_s(),
             entities_max=max(1, self._settings.entities_max // self._settings.partitions_expected),
+            partitions=self._settings.partitions_expected,
         )
         self._owned[partition] = owned
         owned.advance(self._clock.monotonic_s())
@@ -80,8 +81,8 @@ class FeaturesHandler:
         statuses: dict[str, int] = {}
         for source, record in enumerate(batch):
             try:
-                state = owned[record.partition].entities.get(entity_of(record))
-                emit, status = adapter.apply(state, record, source)
+                entities = owned[record.partition].entities
+                emit, status = adapter.apply(entities.get(entity_of(record)), record, source, entities.occupancy)
             except Poison as poison:
                 emits.append(dead_letter(record, source, self._stage, poison))
                 continue
@@ -172,7 +173,7 @@ class FeaturesHandler:
             state = entities.get(entity_of(record))
             assert state is not None, "a replayed record's entity was loaded before"
             with suppress(Poison):
-                self._adapter.absorb(state, record)
+                self._adapter.absorb(state, record, entities.occupancy)
         self._telemetry.metrics.add("weir_replayed", len(records))
 
 

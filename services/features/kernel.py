@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.features.formulas import EventFormula, Formula, event_formula, formula
+from services.features.occupancy import BYTES_AN_EVENT, NEVER_MS, Occupancy
 from services.features.state import EntityState, Keeping
 from services.features.windows import AMOUNT_OPS, LABEL_OPS, UNITS_PER_MAJOR, Line
 from services.features.words import TAG_MASK, Label
@@ -37,7 +38,7 @@ class View:
 
     ``first`` and ``count`` say which stretch of the whole vector is this view's. ``reach_ms`` is how far behind an
     event its longest window looks; ``kept_span_ms`` adds the lateness that the view allows. In the lines, those that
-    need the event alone come first.
+    need the event alone come first. ``memory_bytes`` is the budget of all partitions together, see ``occupancy``.
     """
 
     name: str
@@ -47,6 +48,7 @@ class View:
     lateness_ms: int
     exact_events_max: int
     tile_width_ms: int
+    memory_bytes: int
     store_mark: bytes
     count: int = field(init=False)
     reach_ms: int = field(init=False)
@@ -92,6 +94,10 @@ class View:
         """State of an entity that nothing is known of."""
         return EntityState(self.keeping)
 
+    def new_occupancy(self, partitions: int, text: str = "") -> Occupancy:
+        """Of one of ``partitions`` partitions: nothing yet, or what ``to_text`` wrote; ValueError when it did not."""
+        return Occupancy.from_text(self.kept_span_ms, self.memory_bytes // BYTES_AN_EVENT // partitions, text)
+
     def apply_event(
         self,
         state: EntityState,
@@ -99,20 +105,24 @@ class View:
         amount_minor: int,
         exponent: int,
         identity_tag: int,
-        exact_events_max: int | None = None,
+        occupancy: Occupancy | None = None,
     ) -> tuple[bytes, FeatureStatus]:
         """Apply one event to its entity's state; this view's features as float32 little-endian, and how far they hold.
 
         ``exponent``: decimals of the currency (ISO 4217), 0 to 4. ``identity_tag``: any hash of the event's identity,
-        of which 59 bits are kept. ``exact_events_max``: a smaller limit for this call, when the owner runs out of
-        memory; it must itself follow from the log, or a replay disagrees.
+        of which 59 bits are kept. ``occupancy``: that of the entity's partition, in which the event is counted; without
+        it there is no budget.
 
         ``stale``: the event is so far behind its entity's newest that a window reaches below what is kept; those
         features are NaN, the others exact, and the event still counts for those to come if its time is kept.
         ``saturated``: a window reaches into tiles, so an answer may be off at an edge by what one tile holds.
 
-        Raises Poison, having changed nothing, when the amount does not fit 64 bits in 1e-4 major units.
+        Raises Poison, having changed nothing else, when the amount does not fit 64 bits in 1e-4 major units.
         """
+        exact_after_ms = NEVER_MS
+        if occupancy is not None:
+            occupancy.add(event_time_ms)
+            exact_after_ms = occupancy.exact_after_ms
         times_ms = state.times_ms
         horizon_ms = times_ms[-1] - self.kept_span_ms if times_ms else _NO_HORIZON
         if event_time_ms > horizon_ms:
@@ -129,9 +139,9 @@ class View:
             values = self._placeable(values, event_time_ms, horizon_ms)
         elif state.tiles is not None and state.tiles.newest_ms[-1] > event_time_ms - self.reach_ms:
             status = "saturated"
-        limit = self.exact_events_max if exact_events_max is None else min(exact_events_max, self.exact_events_max)
-        if state.log_entries >= state.compact_at or len(times_ms) > limit:
-            state.compact(limit)
+        is_too_much = len(times_ms) > self.exact_events_max or times_ms[0] <= exact_after_ms
+        if is_too_much or state.log_entries >= state.compact_at:
+            state.compact(self.exact_events_max, occupancy)
         return self._row.pack(*values), status
 
     def apply_label(

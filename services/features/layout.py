@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from services.features.kernel import View
     from services.features.state import EntityState
 
-MAGIC: Final = b"WFE1"
-# magic, mark, first entries, tiles, log entries counted when written, compaction due at, checksum
-_HEADER: Final = Struct("<4s8sIIIII")
+MAGIC: Final = b"WFE2"
+# magic, mark, first entries, tiles, log entries counted when written, compaction due at, doublings of the tile width,
+# checksum
+_HEADER: Final = Struct("<4s8sIIIIBI")
 _TILE: Final = Struct("<qQ16sQQ")  # newest time, count, amount (outgrows 64 bits), genuine, fraud
 
 assert sys.byteorder == "little", "columns are copied to and from the store as they lie in memory"
@@ -61,14 +62,9 @@ def pack(state: EntityState) -> bytes:
         entries[1::width] = array("q", state.amounts())
     if keeping.labels:
         entries[width - 1 :: width] = state.words
-    tiles = b"".join(
-        _TILE.pack(
-            tile.newest_ms, tile.count, tile.amount.to_bytes(16, "little", signed=True), tile.genuine, tile.fraud
-        )
-        for tile in state.tiles or ()
-    )
+    tiles = b"".join(_pack_tile(tile) for tile in state.tiles or ())
     body = tiles + entries.tobytes()
-    counts = (len(state.times_ms), len(state.tiles or ()), state.log_entries, state.compact_at)
+    counts = (len(state.times_ms), len(state.tiles or ()), state.log_entries, state.compact_at, _doublings(state))
     unsigned = _HEADER.pack(MAGIC, keeping.store_mark, *counts, 0)
     return _HEADER.pack(MAGIC, keeping.store_mark, *counts, crc32(body, crc32(unsigned))) + body
 
@@ -90,7 +86,7 @@ def _unpacked(view: View, value: bytes) -> EntityState:
     keeping = view.keeping
     if len(value) < _HEADER.size:
         raise ValueError(f"{len(value)} bytes are fewer than the {_HEADER.size} of a header")
-    magic, mark, entry_count, tile_count, log_entries, compact_at, checksum = _HEADER.unpack_from(value)
+    magic, mark, entry_count, tile_count, log_entries, compact_at, doublings, checksum = _HEADER.unpack_from(value)
     if magic != MAGIC:
         raise ValueError(f"it begins with {magic!r}, not {MAGIC!r}")
     if mark != keeping.store_mark:
@@ -99,11 +95,11 @@ def _unpacked(view: View, value: bytes) -> EntityState:
     tail_at = entries_at + keeping.entry.size * entry_count
     if len(value) < tail_at or (len(value) - tail_at) % keeping.entry.size:
         raise ValueError(f"{len(value)} bytes are not {tail_at} and whole entries of {keeping.entry.size}")
-    unsigned = _HEADER.pack(magic, mark, entry_count, tile_count, log_entries, compact_at, 0)
+    unsigned = _HEADER.pack(magic, mark, entry_count, tile_count, log_entries, compact_at, doublings, 0)
     if crc32(memoryview(value)[_HEADER.size : tail_at], crc32(unsigned)) != checksum:
         raise ValueError(f"the checksum of its first {tail_at} bytes differs")
     state = view.new_state()
-    _restore(state, value, entries_at, tail_at)
+    _restore(state, value, entries_at, tail_at, doublings)
     state.log_entries = log_entries
     state.compact_at = compact_at
     for at in range(tail_at, len(value), keeping.entry.size):
@@ -114,15 +110,20 @@ def _unpacked(view: View, value: bytes) -> EntityState:
     return state
 
 
+def _doublings(state: EntityState) -> int:
+    """How often the tiles' width was doubled."""
+    return 0 if state.tiles is None else (state.tiles.width_ms // state.keeping.tile_width_ms).bit_length() - 1
+
+
 def _pack_tile(tile: Tile) -> bytes:
     amount = tile.amount.to_bytes(16, "little", signed=True)
     return _TILE.pack(tile.newest_ms, tile.count, amount, tile.genuine, tile.fraud)
 
 
-def _restore(state: EntityState, value: bytes, entries_at: int, tail_at: int) -> None:
+def _restore(state: EntityState, value: bytes, entries_at: int, tail_at: int, doublings: int) -> None:
     """Take over tiles and first entries, which the checksum has vouched for."""
     if entries_at > _HEADER.size:
-        state.tiles = Tiles()
+        state.tiles = Tiles(state.keeping.tile_width_ms << doublings)
         for newest_ms, count, amount, genuine, fraud in _TILE.iter_unpack(value[_HEADER.size : entries_at]):
             state.tiles.append(Tile(newest_ms, count, int.from_bytes(amount, "little", signed=True), genuine, fraud))
     columns = array("q")

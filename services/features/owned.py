@@ -17,6 +17,7 @@ from typing import Literal
 
 from services.features.entities import Entities
 from services.features.kernel import View
+from services.features.stored_mark import Going, mark_text, read_mark
 from services.mesh.errors import StoreLost, StoreUnreachable
 from services.mesh.ports import CommittedOffset, InRecord, StateStore, StoreMark, StoreStep
 from services.mesh.watermark import Marks
@@ -73,10 +74,11 @@ class OwnedPartition:
         patience: Patience,
         now_s: float,
         entities_max: int,
+        partitions: int,
     ) -> None:
         self.partition = partition
         self.next_offset = committed.offset or 0
-        self.entities = Entities(partition, view, store, entities_max)
+        self.entities = Entities(partition, view, store, entities_max, view.new_occupancy(partitions))
         self.phase: Phase = "unreachable"
         self.not_ready_since_s = now_s
         self.replayed = 0
@@ -86,6 +88,7 @@ class OwnedPartition:
         self._apply = apply
         self._admit = admit
         self._entities_max = entities_max
+        self._partitions = partitions
         self._stored: int | None = None
         self._patience = patience
         self._rebuilt: Entities | None = None
@@ -130,7 +133,8 @@ class OwnedPartition:
         self.next_offset = committed.offset
         if self.phase != "ready":
             return None
-        mark = StoreMark(offset=committed.offset, metadata=committed.metadata)
+        text = mark_text(self._view, committed.metadata, self.entities.occupancy)
+        mark = StoreMark(offset=committed.offset, metadata=text)
         return StoreStep(self.partition, self._stored, mark, writes)
 
     def saved(self) -> None:
@@ -140,13 +144,15 @@ class OwnedPartition:
 
     def _begin(self) -> None:
         mark = self._store.claim(self.partition)
-        if mark is not None and mark.offset > self.next_offset:
-            mark = None  # state of another log, or of a log that lost its end: only our log counts
-        if mark is None:
+        going = read_mark(self._view, self._partitions, mark.metadata) if mark else None
+        if mark is None or going is None or mark.offset > self.next_offset:
+            # Nothing, or state of another feature set, of another log, or of a log that lost its end.
             self._store.clear(self.partition)
-        self._stored = mark.offset if mark else None
-        self._replay_marks = Marks.from_metadata(mark.metadata) if mark else Marks()
-        self._rebuilt = Entities(self.partition, self._view, self._store, self._entities_max)
+            self._stored, going = None, Going(Marks(), self._view.new_occupancy(self._partitions))
+        else:
+            self._stored = mark.offset
+        self._replay_marks = going.marks
+        self._rebuilt = Entities(self.partition, self._view, self._store, self._entities_max, going.occupancy)
         self.phase = "behind"
         if (self._stored or 0) == self.next_offset:
             self._become_ready(keep_memory=not self.entities.is_empty)
@@ -170,7 +176,7 @@ class OwnedPartition:
         self._rebuilt.load({entity_of(record) for record in fresh})
         self._apply(self._rebuilt, fresh)
         self.replayed += len(fresh)
-        mark = StoreMark(offset=records[-1].offset + 1, metadata=self._replay_marks.to_metadata())
+        mark = self._replay_mark(records[-1].offset + 1)
         self._store.save([StoreStep(self.partition, self._stored, mark, self._rebuilt.take_writes())])
         self._stored = mark.offset
         self._rebuilt.forget_oldest()
@@ -178,11 +184,16 @@ class OwnedPartition:
     def _finish_replay(self) -> None:
         """The log held nothing more below ``_replay_end`` (commit markers take offsets too): move the mark there."""
         if (self._stored or 0) < self._replay_end:
-            mark = StoreMark(offset=self._replay_end, metadata=self._replay_marks.to_metadata())
+            mark = self._replay_mark(self._replay_end)
             self._store.save([StoreStep(self.partition, self._stored, mark, ())])
             self._stored = mark.offset
         if self._stored == self.next_offset:
             self._become_ready(keep_memory=False)
+
+    def _replay_mark(self, offset: int) -> StoreMark:
+        assert self._rebuilt is not None
+        text = mark_text(self._view, self._replay_marks.to_metadata(), self._rebuilt.occupancy)
+        return StoreMark(offset=offset, metadata=text)
 
     def _become_ready(self, *, keep_memory: bool) -> None:
         """Memory and store agree. After a replay what it built takes over: memory lacks what was out of reach."""

@@ -20,13 +20,14 @@ from zlib import crc32
 
 from services.features.definitions import FeatureSet
 from services.features.kernel import View
+from services.features.occupancy import Occupancy
 from services.features.state import EntityState
 from services.mesh.codec import HEADER_BYTES, Codec, own_fields_schema, read, schema
 from services.mesh.currency import EXPONENTS
 from services.mesh.errors import Poison
 from services.mesh.headers import Hop
 from services.mesh.identity import identity_of, tag_of
-from services.mesh.prefix import ids_of
+from services.mesh.prefix import event_time_ms_of, ids_of
 from services.mesh.records import FeatureStatus
 from services.mesh.watermark import Marks
 
@@ -85,8 +86,9 @@ class ViewReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParitySettings:
-    """What to compare."""
+    """What to compare. ``partitions``: how many the mesh has; they share the memory that the views declare."""
 
+    partitions: int
     sample: int = 1
     compare_from: int = 0  # offset in each view's input; what lies before it is applied and not compared
     cut_partitions: Mapping[str, frozenset[int]] = field(default_factory=dict)  # view -> inputs that lost their start
@@ -124,7 +126,10 @@ class Parity:
     def event(self, place: Place, key: bytes, value: bytes, hop: Hop) -> None:
         """One record of ``events.v1``; ``hop`` is its ``weir`` header."""
         replay = self._customers
-        if not replay.follows(key) or not replay.admits(place[0], hop):
+        if not replay.admits(place[0], hop):
+            return
+        if not replay.follows(key):
+            replay.pass_by(place[0], value, HEADER_BYTES)
             return
         with suppress(Poison):  # refused then as now: it is in dead letters
             self._recomputed("customer", replay, place, replay.apply(key, place[0], self._event.decode(value)))
@@ -132,12 +137,15 @@ class Parity:
     def update(self, place: Place, key: bytes, value: bytes, hop: Hop) -> None:
         """One record of ``updates.terminal.v1``: the customer's served vector, and the terminal's next input."""
         replay = self._terminals
-        is_followed = replay.follows(key) and replay.admits(place[0], hop)
+        is_admitted = replay.admits(place[0], hop)
+        is_followed = is_admitted and replay.follows(key)
         if value[HEADER_BYTES] == _LABEL_BRANCH:
             if is_followed:
                 replay.label(key, read(value, HEADER_BYTES + 1, self._label, _UPDATE)[0])
             return
         customer_id = ids_of(value, HEADER_BYTES + 1)[1]
+        if is_admitted and not is_followed:
+            replay.pass_by(place[0], value, HEADER_BYTES + 1)
         if not is_followed and not self._customers.follows(customer_id):
             return
         event, _ = read(value, HEADER_BYTES + 1, self._update, _UPDATE)
@@ -239,6 +247,8 @@ class _Replay:
         self._states: dict[bytes, EntityState] = {}
         self._marks: dict[int, Marks] = {}
         self._begun_ms: dict[int, int] = {}
+        self._partitions = settings.partitions
+        self._occupancies: dict[int, Occupancy] = {}
         self.compare_from = settings.compare_from
         # What waits for its twin, by the place of the input that led to both.
         self.recomputed: dict[Place, Recomputed] = {}
@@ -264,8 +274,17 @@ class _Replay:
         """Apply one event; raises Poison as the stage does."""
         tag = tag_of(identity_of(event["customer_id"], event["event_id"]))
         time_ms, exponent = event["event_time_ms"], EXPONENTS[event["currency"]]
-        vector, status = self._view.apply_event(self._state(key), time_ms, event["amount_minor"], exponent, tag)
-        return Recomputed(vector, status, partition not in self._cut or self._is_whole(partition, time_ms))
+        state, occupancy = self._state(key), self._occupancy(partition)
+        vector, status = self._view.apply_event(state, time_ms, event["amount_minor"], exponent, tag, occupancy)
+        return Recomputed(vector, status, partition not in self._cut or self._is_whole(partition, time_ms, status))
+
+    def pass_by(self, partition: int, value: bytes, start: int) -> None:
+        """An event of an entity that is not followed fills the partition's windows all the same.
+
+        (One that its stage refused, which takes two versions deployed side by side, is told by a walk of all only.)
+        """
+        with suppress(ValueError):
+            self._occupancy(partition).add(event_time_ms_of(value, start))
 
     def label(self, key: bytes, label: dict[str, Any]) -> None:
         """Apply one label."""
@@ -280,10 +299,20 @@ class _Replay:
         state.pending.clear()  # nothing is stored here
         return state
 
-    def _is_whole(self, partition: int, time_ms: int) -> bool:
-        """Whether windows that end at ``time_ms`` lie wholly behind the first event that the log still keeps."""
+    def _occupancy(self, partition: int) -> Occupancy:
+        occupancy = self._occupancies.get(partition)
+        if occupancy is None:
+            occupancy = self._occupancies[partition] = self._view.new_occupancy(self._partitions)
+        return occupancy
+
+    def _is_whole(self, partition: int, time_ms: int, status: FeatureStatus) -> bool:
+        """Whether windows that end at ``time_ms`` lie wholly behind the first event that the log still keeps.
+
+        What is in tiles also depends on what was kept beside it when it was folded: that looks back as far again.
+        """
         begun_ms = self._begun_ms.setdefault(partition, time_ms)
-        return time_ms - begun_ms >= self._view.kept_span_ms
+        spans = 1 if status == "ok" else 2
+        return time_ms - begun_ms >= spans * self._view.kept_span_ms
 
 
 def _varint(number: int) -> bytes:

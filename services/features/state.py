@@ -17,12 +17,15 @@ from struct import Struct
 from typing import Final
 
 from services.features.layout import Append, Rewrite, pack
+from services.features.occupancy import NEVER_MS, Occupancy
 from services.features.tiles import Tiles
 from services.features.words import IS_LABEL, IS_REVISION, LABEL_BITS, LABEL_CODE, TAG_SHIFT, Label
 
 # Room that a compaction leaves: at least so many entries, else half of what is kept. A rewrite of n entries then comes
 # once in n / 2 changes (32 bytes written a change), and memory holds a quarter more than needed on average.
 ROOM_MIN: Final = 16
+# Fewer old events than this stay exact even when memory is short: a tile takes as much as three, its entity as ten.
+MEMORY_FOLD_MIN: Final = 16
 
 # Nothing kept is shared between entities: a column that a view doesn't keep is this one, which stays empty.
 _NOT_KEPT: Final[array[int]] = array("q")
@@ -108,7 +111,7 @@ class EntityState:
         if tiles is not None and time_ms < tiles.newest_ms[-1]:
             # A tile behind the horizon must not come back to life by taking in an event of its hour.
             tiles.drop_until(times_ms[-1] - keeping.kept_span_ms)
-            tiles.add(time_ms, amount if keeping.amounts else 0, 0, 0, keeping.tile_width_ms)
+            tiles.add(time_ms, amount if keeping.amounts else 0, 0, 0)
         else:
             if keeping.amounts:
                 try:
@@ -142,7 +145,7 @@ class EntityState:
                 insort(self.frauds_ms, time_ms)
             elif former:
                 del self.frauds_ms[bisect_left(self.frauds_ms, time_ms)]
-        elif self.tiles is None or not self.tiles.relabel(time_ms, label, is_revision, self.keeping.tile_width_ms):
+        elif self.tiles is None or not self.tiles.relabel(time_ms, label, is_revision):
             return False
         word = tag << TAG_SHIFT | IS_LABEL | code | (IS_REVISION if is_revision else 0)
         numbers = (time_ms, 0, word) if self.keeping.amounts else (time_ms, word)
@@ -150,25 +153,33 @@ class EntityState:
         self.log_entries += 1
         return True
 
-    def compact(self, exact_events_max: int) -> None:
-        """Drop what is behind the horizon and fold what is too much, if either is due."""
+    def compact(self, exact_events_max: int, occupancy: Occupancy | None = None) -> None:
+        """Drop what is behind the horizon and fold what is too much, for this entity or for memory, if any is due."""
         times_ms = self.times_ms
         if not times_ms:
             return
         horizon_ms = times_ms[-1] - self.keeping.kept_span_ms
         dead = bisect_right(times_ms, horizon_ms)
         # Only what is kept counts: whether the rest has left memory already must not show in any answer.
-        is_too_much = len(times_ms) - dead > exact_events_max
-        if not is_too_much and self.log_entries < self.compact_at:
+        kept = len(times_ms) - dead
+        # A quarter at a time: folding one by one would rewrite the stored value for each event.
+        folded = kept - max(1, exact_events_max * 3 // 4) if kept > exact_events_max else 0
+        if occupancy is not None and occupancy.exact_after_ms > horizon_ms:
+            old = min(bisect_right(times_ms, occupancy.exact_after_ms, dead) - dead, kept - 1)
+            if old >= max(MEMORY_FOLD_MIN, kept // 4):
+                folded = max(folded, old)
+        if not folded and self.log_entries < self.compact_at:
             return
         self._drop(dead)
         if self.tiles is not None:
             self.tiles.drop_until(horizon_ms)
-        if is_too_much:
-            # A quarter at a time: folding one by one would rewrite the stored value for each event.
-            self._fold(len(times_ms) - max(1, exact_events_max * 3 // 4))
-        if not self.tiles:
-            self.tiles = None
+            if not self.tiles:
+                self.tiles = None
+        if folded:
+            self._fold(folded)
+            if occupancy is not None and occupancy.exact_after_ms > NEVER_MS:
+                assert self.tiles is not None
+                self.tiles.coarsen(occupancy.tile_events_min, self.keeping.kept_span_ms)
         self.log_entries = len(times_ms)
         self.compact_at = self.log_entries + max(ROOM_MIN, self.log_entries // 2, len(self.tiles or ()))
         self.stored_bytes = 0
@@ -240,11 +251,11 @@ class EntityState:
     def _fold(self, count: int) -> None:
         """Fold the ``count`` oldest events into tiles."""
         if self.tiles is None:
-            self.tiles = Tiles()
+            self.tiles = Tiles(self.keeping.tile_width_ms)
         amounts = list(islice(self.amounts(), count)) if self.keeping.amounts else [0] * count
         codes = [word & LABEL_BITS for word in self.words[:count]] if self.keeping.labels else [0] * count
         for time_ms, amount, code in zip(self.times_ms[:count], amounts, codes, strict=True):
-            self.tiles.add(time_ms, amount, int(code == 1), int(code == 2), self.keeping.tile_width_ms)
+            self.tiles.add(time_ms, amount, int(code == 1), int(code == 2))
         self._drop(count)
 
 

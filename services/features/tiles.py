@@ -1,7 +1,8 @@
 """Tiles: what is left of the oldest events of an entity that has too many of them.
 
-A tile holds the folded events of one stretch of ``width_ms`` of event time, as (time of its newest event, count,
-total amount, labelled genuine, labelled fraud). A window counts a tile wholly if its newest event is in the window
+A tile holds the folded events of one stretch of event time, as (time of its newest event, count, total amount, labelled
+genuine, labelled fraud). Stretches are ``width_ms`` long: what the view declares, or that doubled as often as memory
+asked for. A window counts a tile wholly if its newest event is in the window
 and else not at all. So at each edge of a window the answer is off by at most the content of the one tile that the
 edge cuts.
 
@@ -32,9 +33,10 @@ class Tiles:
     """All tiles of one entity, oldest first; totals have one entry more than there are tiles and begin with the
     base."""
 
-    __slots__ = ("amounts", "counts", "frauds", "genuines", "newest_ms")
+    __slots__ = ("amounts", "counts", "frauds", "genuines", "newest_ms", "width_ms")
 
-    def __init__(self) -> None:
+    def __init__(self, width_ms: int) -> None:
+        self.width_ms = width_ms
         self.newest_ms: list[int] = []
         self.counts: list[int] = [0]
         self.amounts: list[int] = [0]
@@ -57,11 +59,11 @@ class Tiles:
         self.genuines.append(self.genuines[-1] + tile.genuine)
         self.frauds.append(self.frauds[-1] + tile.fraud)
 
-    def add(self, time_ms: int, amount: int, genuine: int, fraud: int, width_ms: int) -> None:
+    def add(self, time_ms: int, amount: int, genuine: int, fraud: int) -> None:
         """Fold one event in: into the tile of its stretch, or a new one."""
         at = bisect_left(self.newest_ms, time_ms)
-        if not self._covers(at, time_ms, width_ms):
-            if at and self._covers(at - 1, time_ms, width_ms):
+        if not self._covers(at, time_ms):
+            if at and self._covers(at - 1, time_ms):
                 at -= 1
                 self.newest_ms[at] = time_ms
             else:
@@ -72,14 +74,14 @@ class Tiles:
             if step:
                 _raise_from(totals, at + 1, step)
 
-    def relabel(self, time_ms: int, label: Label, is_revision: bool, width_ms: int) -> bool:
+    def relabel(self, time_ms: int, label: Label, is_revision: bool) -> bool:
         """Count a label of a folded event; False when no tile covers its time.
 
         A tile no longer knows which of its events have labels. A label replaces one of the other kind when it says that
         it is a revision or when every event of the tile has a label already; else it is one more.
         """
         at = bisect_left(self.newest_ms, time_ms)
-        if not self._covers(at, time_ms, width_ms):
+        if not self._covers(at, time_ms):
             return False
         mine, other = (self.frauds, self.genuines) if label == "fraud" else (self.genuines, self.frauds)
         others = other[at + 1] - other[at]
@@ -97,8 +99,19 @@ class Tiles:
         for series in (self.newest_ms, self.counts, self.amounts, self.genuines, self.frauds):
             del series[:dead]
 
-    def _covers(self, at: int, time_ms: int, width_ms: int) -> bool:
-        return at < len(self.newest_ms) and self.newest_ms[at] // width_ms == time_ms // width_ms
+    def coarsen(self, events_min: int, span_ms: int) -> None:
+        """Double the width until a tile holds ``events_min`` events on average, or one tile may hold ``span_ms``."""
+        while len(self.newest_ms) * events_min > self.counts[-1] - self.counts[0] and self.width_ms < span_ms:
+            self.width_ms *= 2
+            newest_ms, width_ms = self.newest_ms, self.width_ms
+            last = len(newest_ms) - 1
+            kept = [n for n in range(last) if newest_ms[n] // width_ms != newest_ms[n + 1] // width_ms] + [last]
+            self.newest_ms = [newest_ms[n] for n in kept]
+            for totals in (self.counts, self.amounts, self.genuines, self.frauds):
+                totals[:] = [totals[0], *(totals[n + 1] for n in kept)]
+
+    def _covers(self, at: int, time_ms: int) -> bool:
+        return at < len(self.newest_ms) and self.newest_ms[at] // self.width_ms == time_ms // self.width_ms
 
 
 def _raise_from(totals: list[int], start: int, step: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from services.features.definitions import FeatureSet
 from services.features.kernel import View
+from services.features.occupancy import Occupancy
 from services.features.state import EntityState
 from services.mesh.codec import HEADER_BYTES, Extension, own_fields_schema, read, schema
 from services.mesh.currency import EXPONENTS
@@ -36,14 +37,17 @@ class ViewAdapter(Protocol):
 
     view: View
 
-    def apply(self, state: EntityState | None, record: InRecord, source: int) -> tuple[Emit | None, FeatureStatus]:
+    def apply(
+        self, state: EntityState | None, record: InRecord, source: int, occupancy: Occupancy | None = None
+    ) -> tuple[Emit | None, FeatureStatus]:
         """Apply ``record``; what it leads to. ``state`` None: out of reach, so the vector is a fallback.
 
+        ``occupancy`` is that of the record's partition; without it memory has no bound.
         Raises Poison when the record is none of this view's.
         """
         ...
 
-    def absorb(self, state: EntityState, record: InRecord) -> None:
+    def absorb(self, state: EntityState, record: InRecord, occupancy: Occupancy | None = None) -> None:
         """Apply ``record`` to state and emit nothing; Poison as in ``apply``."""
         ...
 
@@ -64,19 +68,21 @@ class CustomerView:
         self._event = Excerpt(event, (*_IDS, "terminal_id", *_STEP), as_bytes=(*_IDS, "terminal_id"))
         self._own = Extension(event, event.fields, update, fields)
 
-    def apply(self, state: EntityState | None, record: InRecord, source: int) -> tuple[Emit | None, FeatureStatus]:
+    def apply(
+        self, state: EntityState | None, record: InRecord, source: int, occupancy: Occupancy | None = None
+    ) -> tuple[Emit | None, FeatureStatus]:
         """See ``ViewAdapter``."""
         event_id, customer_id, terminal_id, *step = self._event.of(record.value)
-        vector, status = _vector(self.view, state, customer_id, event_id, *step)
+        vector, status = _vector(self.view, state, occupancy, customer_id, event_id, *step)
         own = {"event_append_time_ms": record.append_time_ms, "customer_status": status, "customer_vector": vector}
         assert record.value is not None
         value = self._own.extend_after(self._prefix, record.value[HEADER_BYTES:], own)
         return Emit(UPDATES_TERMINAL.name, terminal_id, value, None, source), status
 
-    def absorb(self, state: EntityState, record: InRecord) -> None:
+    def absorb(self, state: EntityState, record: InRecord, occupancy: Occupancy | None = None) -> None:
         """See ``ViewAdapter``."""
         event_id, customer_id, _, *step = self._event.of(record.value)
-        _vector(self.view, state, customer_id, event_id, *step)
+        _vector(self.view, state, occupancy, customer_id, event_id, *step)
 
 
 class TerminalView:
@@ -113,13 +119,15 @@ class TerminalView:
         target = schema("features.v1.avsc")
         self._own = Extension(update, event, target, target.fields)
 
-    def apply(self, state: EntityState | None, record: InRecord, source: int) -> tuple[Emit | None, FeatureStatus]:
+    def apply(
+        self, state: EntityState | None, record: InRecord, source: int, occupancy: Occupancy | None = None
+    ) -> tuple[Emit | None, FeatureStatus]:
         """See ``ViewAdapter``."""
         if _branch(record) == _LABEL_BRANCH:
             self._absorb_label(state, record)
             return None, "ok"
         shared, event_id, customer_id, *step, partition, customer_status, customer_vector = self._event.of(record.value)
-        vector, status = _vector(self.view, state, customer_id, event_id, *step)
+        vector, status = _vector(self.view, state, occupancy, customer_id, event_id, *step)
         worse: FeatureStatus = max(status, customer_status, key=_WORSE.__getitem__)
         own = {
             "update_append_time_ms": record.append_time_ms,
@@ -130,13 +138,13 @@ class TerminalView:
         # The customer's partition is known: it owns the customer on every hop.
         return Emit(FEATURES.name, customer_id, self._own.extend(shared, own), partition, source), worse
 
-    def absorb(self, state: EntityState, record: InRecord) -> None:
+    def absorb(self, state: EntityState, record: InRecord, occupancy: Occupancy | None = None) -> None:
         """See ``ViewAdapter``."""
         if _branch(record) == _LABEL_BRANCH:
             self._absorb_label(state, record)
             return
         _, event_id, customer_id, *step, _, _, _ = self._event.of(record.value)
-        _vector(self.view, state, customer_id, event_id, *step)
+        _vector(self.view, state, occupancy, customer_id, event_id, *step)
 
     def _absorb_label(self, state: EntityState | None, record: InRecord) -> None:
         event_id, customer_id, event_time_ms, label, version = self._label.of(record.value)
@@ -172,6 +180,7 @@ def _branch(record: InRecord) -> bytes:
 def _vector(
     view: View,
     state: EntityState | None,
+    occupancy: Occupancy | None,
     customer_id: bytes,
     event_id: bytes,
     event_time_ms: int,
@@ -186,7 +195,9 @@ def _vector(
             "currency",
         )
     if state is None:
+        if occupancy is not None:
+            occupancy.add(event_time_ms)  # it is in the log, whether or not its entity can be had now
         return view.fallback_vector(event_time_ms, amount_minor, exponent), "fallback"
     # A view that keeps no labels never looks for one event again.
     tag = tag_of(identity_of_bytes(customer_id, event_id)) if view.keeping.labels else 0
-    return view.apply_event(state, event_time_ms, amount_minor, exponent, tag)
+    return view.apply_event(state, event_time_ms, amount_minor, exponent, tag, occupancy)

@@ -19,6 +19,8 @@ AMOUNT_OPS: Final = frozenset({"amount_mean"})
 UNITS_PER_MAJOR: Final = 10_000
 
 _UNIT_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNIT_BYTES: Final = {"k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_SIZE = re.compile(r"([1-9][0-9]{0,8})([kMG])")
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
 
@@ -28,6 +30,14 @@ def duration_ms(text: object) -> int:
     if match is None:
         raise ValueError(f"{text!r} is no duration: write a whole number above 0 and s, m, h or d, as in 5m or 30d")
     return int(match[1]) * _UNIT_MS[match[2]]
+
+
+def size_bytes(text: object) -> int:
+    """Bytes of ``64k``, ``640M``, ``2G`` (powers of 1,024); raises ValueError for anything else."""
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is no size: write a whole number above 0 and k, M or G, as in 640M")
+    return int(match[1]) * _UNIT_BYTES[match[2]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,9 @@ from whole_mesh import Mesh, MeshLog
 
 from services.features import owned
 from services.features.handler import FeaturesHandler
+from services.features.kernel import View
 from services.features.owned import OwnedPartition
+from services.features.stored_mark import Going
 from services.mesh.adapters.memory import MemoryStore
 from services.mesh.ports import CommittedOffset, InRecord, OutRecord
 from services.mesh.runtime import StageRuntime
@@ -22,13 +24,17 @@ from services.mesh.watermark import Marks
 SEEDS = range(12)
 
 
-def found(parts: dict[str, Any] | None = None, torn: bool = False, loss: float = 0.01) -> str:
+def found(
+    parts: dict[str, Any] | None = None, torn: bool = False, loss: float = 0.01, steps: int = 80, memory: str = "640M"
+) -> str:
     """The first promise that the checker finds broken in some histories; empty when it finds none."""
     for seed in SEEDS:
         random = Random(seed)
-        mesh = type("SeededMesh", (Mesh,), parts or {})(random.randint(1, 3), random.choice((20, 3_000)))
+        mesh = type("SeededMesh", (Mesh,), parts or {})(
+            random.randint(1, 3) if memory == "640M" else 1, random.choice((20, 3_000)), memory=memory
+        )
         try:
-            play(mesh, random, 80, torn, loss)
+            play(mesh, random, steps, torn, loss)
             mesh.settle()
             check(mesh, torn)
         except Broken as broken:
@@ -94,8 +100,10 @@ class SavesFirst(StageRuntime):
 def _trusts_a_mark_ahead(self: OwnedPartition) -> None:
     mark = self._store.claim(self.partition)
     self._stored = mark.offset if mark else None
-    self._replay_marks = Marks.from_metadata(mark.metadata) if mark else Marks()
-    self._rebuilt = owned.Entities(self.partition, self._view, self._store, self._entities_max)
+    going = owned.read_mark(self._view, self._partitions, mark.metadata if mark else "")
+    occupancy = going.occupancy if going else self._view.new_occupancy(self._partitions)
+    self._replay_marks = going.marks if going else Marks()
+    self._rebuilt = owned.Entities(self.partition, self._view, self._store, self._entities_max, occupancy)
     self.phase = "behind"
     if (self._stored or 0) >= self.next_offset:
         self._stored = self.next_offset
@@ -132,6 +140,18 @@ class RemembersRuntime(StageRuntime):
 
 def test_state_that_outlives_an_aborted_batch_counts_it_twice() -> None:
     assert "G2" in found({"make_features": Remembers, "make_runtime": RemembersRuntime})
+
+
+def test_an_owner_that_forgets_how_full_its_windows_are_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_mark = owned.read_mark
+
+    def forgets(view: View, partitions: int, text: str) -> Going | None:
+        going = read_mark(view, partitions, text)
+        return going and going._replace(occupancy=view.new_occupancy(partitions))
+
+    assert found(steps=160, memory="1k") == ""
+    monkeypatch.setattr(owned, "read_mark", forgets)
+    assert found(steps=160, memory="1k")
 
 
 class TrustingStore(MemoryStore):

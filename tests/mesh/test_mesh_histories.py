@@ -15,10 +15,11 @@ from whole_mesh import Mesh
 _SETTINGS = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-def history(seed: int, steps: int, torn: bool = False, exact_events_max: int = 4_096) -> Verdict:
+def history(seed: int, steps: int, torn: bool = False, exact_events_max: int = 4_096, memory: str = "640M") -> Verdict:
     random = Random(seed)
     wait_ms_max = random.choice((0, 20, 3_000))
-    mesh = Mesh(random.randint(1, 4), wait_ms_max, random.choice((2, 8, 1_000)), exact_events_max)
+    partitions = random.randint(1, 2 if memory == "1k" else 4)  # 32 events in all: few partitions, or none has many
+    mesh = Mesh(partitions, wait_ms_max, random.choice((2, 8, 1_000)), exact_events_max, memory)
     play(mesh, random, steps, torn)
     mesh.settle()
     return check(mesh, torn)
@@ -40,6 +41,12 @@ def test_torn_transactions_are_told_by_the_watermark(seed: int, steps: int) -> N
 @given(seed=st.integers(0, 1 << 32), steps=st.integers(20, 120))
 def test_entities_with_more_events_than_are_kept_exactly(seed: int, steps: int) -> None:
     history(seed, steps, exact_events_max=5)
+
+
+@_SETTINGS
+@given(seed=st.integers(0, 1 << 32), steps=st.integers(60, 200))
+def test_more_events_than_memory_carries(seed: int, steps: int) -> None:
+    history(seed, steps, memory="1k")
 
 
 def test_the_histories_reach_every_status_and_most_events_are_exact() -> None:

@@ -10,7 +10,7 @@ import math
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from whole_mesh import VIEWS, Mesh, committed_of
 
@@ -108,15 +108,25 @@ def _tag(event: dict[str, Any]) -> int:
     return hash((event["customer_id"], event["event_id"]))
 
 
+def _oracle(mesh: Mesh, name: Literal["customer", "terminal"]) -> FeatureOracle:
+    view = mesh.feature_set.view(name)
+    return FeatureOracle(name, view.exact_events_max, max(1, view.memory_bytes // 32 // mesh.partitions))
+
+
 def _check_customer_features(mesh: Mesh, verdict: Verdict) -> dict[tuple[str, str], dict[str, Any]]:
     codec = Codec("payments/event.v1.avsc")
-    oracle = FeatureOracle("customer", mesh.feature_set.view("customer").exact_events_max)
+    oracle = _oracle(mesh, "customer")
     expected = {}
     for record in _fresh(mesh.broker.all_records("events.v1")):
         event = codec.decode(record.value)
         exponent = _EXPONENTS[event["currency"]]
         values, status = oracle.event(
-            event["customer_id"], event["event_time_ms"], event["amount_minor"], exponent, _tag(event)
+            event["customer_id"],
+            event["event_time_ms"],
+            event["amount_minor"],
+            exponent,
+            _tag(event),
+            record.partition,
         )
         expected[event["customer_id"], event["event_id"]] = (served(values), status)
     codec = Codec("terminal_update.v1.avsc")
@@ -142,7 +152,7 @@ def _check_customer_features(mesh: Mesh, verdict: Verdict) -> dict[tuple[str, st
 
 def _check_terminal_features(mesh: Mesh, updates: dict[tuple[str, str], dict[str, Any]], verdict: Verdict) -> None:
     codec = Codec("terminal_update.v1.avsc")
-    oracle = FeatureOracle("terminal", mesh.feature_set.view("terminal").exact_events_max)
+    oracle = _oracle(mesh, "terminal")
     expected = {}
     for record in _fresh(mesh.broker.all_records("updates.terminal.v1")):
         update = codec.decode(record.value)["update"]
@@ -151,7 +161,8 @@ def _check_terminal_features(mesh: Mesh, updates: dict[tuple[str, str], dict[str
             oracle.label(terminal, time_ms, _tag(update), update["label"], update["label_version"] > 1)
             continue
         exponent = _EXPONENTS[update["currency"]]
-        values, status = oracle.event(terminal, time_ms, update["amount_minor"], exponent, _tag(update))
+        minor, tag = update["amount_minor"], _tag(update)
+        values, status = oracle.event(terminal, time_ms, minor, exponent, tag, record.partition)
         expected[update["customer_id"], update["event_id"]] = (served(values), status)
     nothing = struct.pack("<f", math.nan) * len(NAMES["terminal"])
     customer_bytes = 4 * len(NAMES["customer"])
@@ -209,6 +220,12 @@ def check_store(mesh: Mesh, stage: str) -> None:
         marks = {partition: mark.offset for partition, mark in redis.marks.items() if mark.offset}
         if marks != offsets:
             _fail("state", f"{stage}: {name} marks are {marks}, the log is at {offsets}")
+    full, as_full = (
+        {partition: mark.metadata.split(" ")[2] for partition, mark in redis.marks.items() if mark.offset}
+        for redis in (live, replayed)
+    )
+    if full != as_full:
+        _fail("state", f"{stage}: how full its windows are differs from a fresh replay")
     stored = {where: pack(unpack(view, value)) for where, value in live.values.items()}
     anew = {where: pack(unpack(view, value)) for where, value in replayed.values.items()}
     if stored != anew:

@@ -57,15 +57,17 @@ _LABEL_LANE = 1
 
 
 @cache
-def feature_set(exact_events_max: int) -> FeatureSet:
-    """The declared features, but for how many events of an entity are kept one by one: few, so that tiles come up."""
+def feature_set(exact_events_max: int, memory: str = "640M") -> FeatureSet:
+    """The declared features, but for how much is kept one by one, of an entity and of all: little, so that tiles come
+    up."""
     text = FEATURES_TEXT.replace("exact_events_max: 4096", f"exact_events_max: {exact_events_max}")
+    text = text.replace("memory: 640M", f"memory: {memory}")
     return load_feature_set(text, "features.yaml")
 
 
 @cache
-def pinned(exact_events_max: int) -> FeatureSetPin:
-    return replace(pinned_feature_set(), content_hash=feature_set(exact_events_max).content_hash)
+def pinned(features: FeatureSet) -> FeatureSetPin:
+    return replace(pinned_feature_set(), content_hash=features.content_hash)
 
 
 @cache
@@ -167,9 +169,10 @@ class Mesh:
         feature_wait_ms_max: int = 20,
         entities_max: int = 6,
         exact_events_max: int = 4_096,
+        memory: str = "640M",
     ) -> None:
-        self.feature_set = feature_set(exact_events_max)
-        self._pinned = pinned(exact_events_max)
+        self.feature_set = feature_set(exact_events_max, memory)
+        self._pinned = pinned(self.feature_set)
         self.clock = ManualClock(NOW_MS)
         self.broker = MemoryBroker(partitions, self.clock)
         self.redis = {name: MemoryRedis() for name in ("ingestion", "customer", "terminal")}

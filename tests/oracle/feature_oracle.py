@@ -21,6 +21,7 @@ TERMINAL_WINDOWS = {"1d": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 DELAY = 7 * DAY
 LATENESS = DAY
 TILE = HOUR
+QUARTER = 6 * HOUR
 
 ViewName = Literal["customer", "terminal"]
 REACH = {"customer": 30 * DAY, "terminal": 37 * DAY}
@@ -70,7 +71,7 @@ class Payment:
 
 @dataclass
 class Stretch:
-    """Folded events of one hour. ``members`` is the truth, for the bound; the rule knows the sums alone."""
+    """Folded events of one stretch of time. ``members`` is the truth, for the bound; the rule knows the sums alone."""
 
     members: list[Payment] = field(default_factory=list)
     genuine: int = 0
@@ -88,18 +89,21 @@ class Entity:
     newest: int | None = None
     exact: list[Payment] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
+    width: int = TILE
 
 
 class FeatureOracle:
     """One view of the design, entity by entity."""
 
-    def __init__(self, view: ViewName, exact_events_max: int = 4096) -> None:
+    def __init__(self, view: ViewName, exact_events_max: int = 4096, partition_events_max: int = 10**9) -> None:
         self.view: ViewName = view
         self.exact_events_max = exact_events_max
+        self.partition_events_max = partition_events_max
+        self.arrived: dict[int, list[int]] = {}  # partition -> quarter of a day of each of its events
         self.entities: dict[str, Entity] = {}
 
     def event(
-        self, name: str, time: int, minor: int, exponent: int, identity: int
+        self, name: str, time: int, minor: int, exponent: int, identity: int, partition: int = 0
     ) -> tuple[list[Fraction | None], str]:
         """Exact features, None for one that can't be known, and the status."""
         entity = self.entities.setdefault(name, Entity())
@@ -116,8 +120,23 @@ class FeatureOracle:
             ]
         elif any(stretch.newest > time - REACH[self.view] for stretch in entity.stretches):
             status = "saturated"
-        self._fold(entity)
+        self.arrived.setdefault(partition, []).append(time // QUARTER)
+        self._fold(entity, *self.memory(partition))
         return values, status
+
+    def memory(self, partition: int) -> tuple[int | None, int]:
+        """Times up to which memory asks for tiles (None: it does not), and how many events each is to hold then."""
+        arrived = self.arrived[partition]
+        newest, room = max(arrived), (REACH[self.view] + LATENESS) // QUARTER + 2
+        counts = {quarter: arrived.count(quarter) for quarter in range(newest - room + 1, newest + 1)}
+        total = sum(counts.values())
+        if total <= self.partition_events_max:
+            return None, 0
+        fits, first = counts[newest], newest
+        while fits + counts[first - 1] <= self.partition_events_max:
+            first -= 1
+            fits += counts[first]
+        return first * QUARTER - 1, math.ceil(Fraction(6 * total, self.partition_events_max))
 
     def label(self, name: str, time: int, identity: int, label: str, is_revision: bool) -> bool:
         """Label an event; whether it was found."""
@@ -130,7 +149,7 @@ class FeatureOracle:
                 payment.label = label
                 return True
         for stretch in entity.stretches:
-            if stretch.members[0].time // TILE == time // TILE and time <= stretch.newest:
+            if stretch.members[0].time // entity.width == time // entity.width and time <= stretch.newest:
                 for member in stretch.members:
                     if member.identity == identity and member.time == time:
                         member.label = label
@@ -201,27 +220,54 @@ class FeatureOracle:
 
     def _accept(self, entity: Entity, payment: Payment, horizon: int | None) -> None:
         if horizon is not None:
-            entity.stretches = [stretch for stretch in entity.stretches if stretch.newest > horizon]
+            self._forget(entity, horizon)
         if entity.stretches and payment.time < max(stretch.newest for stretch in entity.stretches):
             self._put_in_stretch(entity, payment)
         else:
             entity.exact.append(payment)
         entity.newest = payment.time if entity.newest is None else max(entity.newest, payment.time)
 
-    def _fold(self, entity: Entity) -> None:
+    def _fold(self, entity: Entity, until: int | None, events_a_stretch: int) -> None:
         horizon = self.horizon(entity)
         assert horizon is not None
         kept = sorted((p for p in entity.exact if p.time > horizon), key=lambda p: p.time)
-        entity.stretches = [stretch for stretch in entity.stretches if stretch.newest > horizon]
+        self._forget(entity, horizon)
+        count = 0
         if len(kept) > self.exact_events_max:
             count = len(kept) - max(1, self.exact_events_max * 3 // 4)
-            for payment in kept[:count]:
-                self._put_in_stretch(entity, payment)
-            entity.exact = kept[count:]
+        old = min(len(kept) - 1, sum(p.time <= until for p in kept)) if until is not None else 0
+        if old >= 16 and old >= len(kept) // 4:
+            count = max(count, old)
+        if not count:
+            return
+        for payment in kept[:count]:
+            self._put_in_stretch(entity, payment)
+        entity.exact = kept[count:]
+        while (
+            until is not None
+            and sum(len(stretch.members) for stretch in entity.stretches) < len(entity.stretches) * events_a_stretch
+            and entity.width < REACH[self.view] + LATENESS
+        ):
+            self._widen(entity)
+
+    def _forget(self, entity: Entity, horizon: int) -> None:
+        entity.stretches = [stretch for stretch in entity.stretches if stretch.newest > horizon]
+        if not entity.stretches:
+            entity.width = TILE
+
+    def _widen(self, entity: Entity) -> None:
+        entity.width *= 2
+        wider: dict[int, Stretch] = {}
+        for stretch in entity.stretches:
+            one = wider.setdefault(stretch.members[0].time // entity.width, Stretch())
+            one.members += stretch.members
+            one.genuine += stretch.genuine
+            one.fraud += stretch.fraud
+        entity.stretches = list(wider.values())
 
     def _put_in_stretch(self, entity: Entity, payment: Payment) -> None:
         for stretch in entity.stretches:
-            if stretch.members[0].time // TILE == payment.time // TILE:
+            if stretch.members[0].time // entity.width == payment.time // entity.width:
                 break
         else:
             stretch = Stretch()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 from hypothesis import strategies as st
 
 from services.features.definitions import load_feature_set
+from services.features.kernel import View
+from services.features.occupancy import BYTES_AN_EVENT
 
 FEATURES_PATH = Path(__file__).parents[3] / "schemas" / "payments" / "features.yaml"
 FEATURES_TEXT = FEATURES_PATH.read_text()
@@ -17,6 +19,16 @@ CUSTOMER, TERMINAL = FEATURES.views
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 START = 1_522_540_800_000
+
+
+def limited(view: View, exact_events_max: int) -> View:
+    """``view`` with so many exact events an entity (its state's mark stays the same)."""
+    return replace(view, exact_events_max=exact_events_max)
+
+
+def squeezed(view: View, events_max: int) -> View:
+    """``view`` with a budget of so many events."""
+    return replace(view, memory_bytes=events_max * BYTES_AN_EVENT)
 
 
 @dataclass(frozen=True)

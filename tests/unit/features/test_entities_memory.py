@@ -25,7 +25,7 @@ class Bench:
         self._offset: int | None = None
 
     def entities(self, entities_max: int = 4) -> Entities:
-        return Entities(0, VIEW, self.store, entities_max)
+        return Entities(0, VIEW, self.store, entities_max, VIEW.new_occupancy(1))
 
     def save(self, entities: Entities) -> None:
         at = (self._offset or 0) + 1

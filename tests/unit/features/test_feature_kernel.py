@@ -173,14 +173,6 @@ def test_an_entity_is_saturated_while_a_tile_is_within_reach() -> None:
     assert customer_event(state, newest_folded + 30 * DAY)[1] == "ok"
 
 
-def test_a_smaller_limit_folds_sooner_and_a_larger_one_is_the_views() -> None:
-    sooner, later = CUSTOMER.new_state(), CUSTOMER.new_state()
-    for number in range(9):
-        CUSTOMER.apply_event(sooner, START + number, 1, 2, number, 8)
-        CUSTOMER.apply_event(later, START + number, 1, 2, number, 10**9)
-    assert (sooner.exact_events, later.exact_events) == (6, 9)
-
-
 def test_the_fallback_vector_holds_what_the_event_says_and_nan() -> None:
     vector = named(CUSTOMER, CUSTOMER.fallback_vector(START, 1234, 2))
     assert [vector[name] for name in ("amount", "is_weekend", "is_night")] == [float32(Fraction(1234, 100)), 1, 1]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from feature_streams import CUSTOMER, DAY, FEATURES_TEXT, HOUR, START, TERMINAL
+from feature_streams import CUSTOMER, DAY, FEATURES_TEXT, HOUR, START, TERMINAL, limited
 
 from services.features.definitions import load_feature_set
 from services.features.kernel import View
@@ -12,8 +12,9 @@ from services.mesh.errors import Fatal
 
 def some_state(view: View, events: int = 10, limit: int | None = None) -> EntityState:
     state = view.new_state()
+    owner = limited(view, limit or view.exact_events_max)
     for number in range(events):
-        view.apply_event(state, START + number * HOUR, 100 + number, 2, number, limit)
+        owner.apply_event(state, START + number * HOUR, 100 + number, 2, number)
     return state
 
 
@@ -22,7 +23,7 @@ def test_a_new_entity_is_written_whole_and_an_event_then_costs_16_bytes() -> Non
         state = some_state(view)
         whole = state.take_delta()
         assert isinstance(whole, Rewrite)
-        assert len(whole.data) == 32 + 10 * 16
+        assert len(whole.data) == 33 + 10 * 16
         assert state.take_delta() is None
         view.apply_event(state, START + 10 * HOUR, 1, 2, 10)
         appended = state.take_delta()
@@ -51,7 +52,7 @@ def test_a_delta_is_whole_again_after_a_compaction_and_leaves_out_what_is_gone()
         CUSTOMER.apply_event(state, START + 40 * DAY + number, 1, 2, number)
     delta = state.take_delta()
     assert isinstance(delta, Rewrite)
-    assert len(delta.data) == 32 + 20 * 16
+    assert len(delta.data) == 33 + 20 * 16
 
 
 @pytest.mark.parametrize("view", [CUSTOMER, TERMINAL], ids=lambda view: view.name)

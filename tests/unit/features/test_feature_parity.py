@@ -6,12 +6,24 @@ import struct
 from random import Random
 
 import pytest
-from feature_streams import CUSTOMER, TERMINAL, EventStep, LabelStep, Step, StoreStep, stream, streams
+from feature_streams import (
+    CUSTOMER,
+    TERMINAL,
+    EventStep,
+    LabelStep,
+    Step,
+    StoreStep,
+    limited,
+    squeezed,
+    stream,
+    streams,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.features.kernel import View
 from services.features.layout import Append, Rewrite, pack, unpack
+from services.features.occupancy import Occupancy
 from services.features.state import EntityState
 from tests.oracle.feature_oracle import NAMES, FeatureOracle, served
 
@@ -19,9 +31,9 @@ from tests.oracle.feature_oracle import NAMES, FeatureOracle, served
 class Owner:
     """The least that an owner of state does: entities in memory, their values in a store."""
 
-    def __init__(self, view: View, exact_events_max: int) -> None:
+    def __init__(self, view: View) -> None:
         self.view = view
-        self.exact_events_max = exact_events_max
+        self.occupancy = view.new_occupancy(1)
         self.states: dict[str, EntityState] = {}
         self.stored: dict[str, bytes] = {}
 
@@ -33,7 +45,7 @@ class Owner:
 
     def event(self, step: EventStep) -> tuple[bytes, str]:
         return self.view.apply_event(
-            self.state(step.entity), step.time_ms, step.amount_minor, step.exponent, step.tag, self.exact_events_max
+            self.state(step.entity), step.time_ms, step.amount_minor, step.exponent, step.tag, self.occupancy
         )
 
     def label(self, step: LabelStep) -> bool:
@@ -49,8 +61,12 @@ class Owner:
                     assert offset == len(self.stored[entity])
                     self.stored[entity] += data
             assert content(unpack(self.view, self.stored[entity], entity)) == content(state)
+        text = self.occupancy.to_text()
+        restored = self.view.new_occupancy(1, text)
+        assert described_occupancy(restored) == described_occupancy(self.occupancy)
         if step.forgets:
             self.states.clear()
+            self.occupancy = restored
 
 
 def content(state: EntityState) -> tuple[bytes, int, int, int]:
@@ -58,10 +74,15 @@ def content(state: EntityState) -> tuple[bytes, int, int, int]:
     return pack(state), state.log_entries, state.compact_at, state.stored_bytes
 
 
-def play(view: View, steps: list[Step], exact_events_max: int) -> dict[str, int]:
+def described_occupancy(occupancy: Occupancy) -> tuple[object, ...]:
+    """Everything that decides what an occupancy will say."""
+    return occupancy.to_text(), occupancy.events, occupancy._held, occupancy._cut, occupancy.exact_after_ms
+
+
+def play(view: View, steps: list[Step], exact_events_max: int, partition_events_max: int = 10**6) -> dict[str, int]:
     """Play ``steps`` on kernel and oracle, compare every answer; how often each status came."""
-    owner = Owner(view, exact_events_max)
-    oracle = FeatureOracle(view.name, exact_events_max)  # type: ignore[arg-type]
+    owner = Owner(squeezed(limited(view, exact_events_max), partition_events_max))
+    oracle = FeatureOracle(view.name, exact_events_max, partition_events_max)  # type: ignore[arg-type]
     statuses: dict[str, int] = {}
     for number, step in enumerate(steps):
         match step:
@@ -111,6 +132,23 @@ def test_hot_entities_follow_the_tile_rule_and_stay_within_its_bound(
     view: View, steps: list[Step], exact_events_max: int
 ) -> None:
     play(view, steps, exact_events_max)
+
+
+@pytest.mark.parametrize("view", [CUSTOMER, TERMINAL], ids=lambda view: view.name)
+@given(steps=streams, exact_events_max=st.integers(1, 100), partition_events_max=st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_full_memory_follows_the_tile_rule_and_stays_within_its_bound(
+    view: View, steps: list[Step], exact_events_max: int, partition_events_max: int
+) -> None:
+    play(view, steps, exact_events_max, partition_events_max)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("view", [CUSTOMER, TERMINAL], ids=lambda view: view.name)
+def test_a_long_stream_with_full_memory_equals_the_oracle(view: View, seed: int) -> None:
+    """Long enough that tiles are widened, dropped and begun again."""
+    statuses = play(view, stream(Random(seed), 900, 2, quick=True), 4_096, (25, 40, 60, 150)[seed])
+    assert statuses["saturated"] >= 10, statuses
 
 
 @pytest.mark.parametrize("view", [CUSTOMER, TERMINAL], ids=lambda view: view.name)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from feature_streams import CUSTOMER, DAY, HOUR, START, TERMINAL
+from feature_streams import CUSTOMER, DAY, HOUR, START, TERMINAL, limited
 
 from services.features.state import EntityState
 from services.features.tiles import Tile, Tiles
@@ -14,7 +14,8 @@ def folded(*times_ms: int) -> EntityState:
     """A terminal's state whose events (tags 0, 1, ...) are folded but for the last three."""
     state = TERMINAL.new_state()
     for tag, time_ms in enumerate(times_ms):
-        TERMINAL.apply_event(state, time_ms, 100, 2, tag, 4 if tag == len(times_ms) - 1 else None)
+        view = limited(TERMINAL, 4) if tag == len(times_ms) - 1 else TERMINAL
+        view.apply_event(state, time_ms, 100, 2, tag)
     assert state.exact_events == 3
     return state
 
@@ -55,7 +56,7 @@ def test_a_tile_behind_the_horizon_takes_in_no_late_event_of_its_hour() -> None:
 
 def test_a_tile_behind_the_horizon_takes_in_no_event_that_is_folded() -> None:
     state = folded(START, START, *[START + 1] * 3)
-    TERMINAL.apply_event(state, START + TERMINAL.kept_span_ms, 100, 2, 7, 3)
+    limited(TERMINAL, 3).apply_event(state, START + TERMINAL.kept_span_ms, 100, 2, 7)
     assert tiles_of(state) == [Tile(START + 1, 2, 0, 0, 0)]
 
 
@@ -90,7 +91,7 @@ def test_labels_given_before_an_event_is_folded_stay() -> None:
         TERMINAL.apply_event(state, START + tag, 100, 2, tag)
     for tag in range(5):
         TERMINAL.apply_label(state, START + tag, tag, "fraud" if tag % 2 else "genuine")
-    TERMINAL.apply_event(state, START + 9, 100, 2, 9, 4)
+    limited(TERMINAL, 4).apply_event(state, START + 9, 100, 2, 9)
     assert tiles_of(state) == [Tile(START + 2, 3, 0, 2, 1)]
     known = TERMINAL.read(state, START + 9)
     assert (known["terminal_known_labels_1d"], known["terminal_known_fraud_rate_1d"]) == (5, pytest.approx(0.4))
@@ -100,15 +101,15 @@ def test_amounts_of_a_tile_may_outgrow_64_bits() -> None:
     state = CUSTOMER.new_state()
     largest = 2**63 - 1
     for number in range(5):
-        CUSTOMER.apply_event(state, START + number, largest, 4, number, 4)
+        limited(CUSTOMER, 4).apply_event(state, START + number, largest, 4, number)
     assert tiles_of(state) == [Tile(START + 1, 2, 2 * largest, 0, 0)]
 
 
 def test_tiles_written_out_and_taken_in_are_the_same() -> None:
-    tiles = Tiles()
+    tiles = Tiles(HOUR)
     for hour in (3, 0, 2, 0, 3):
-        tiles.add(START + hour * HOUR, 10 + hour, hour % 2, 0, HOUR)
-    again = Tiles()
+        tiles.add(START + hour * HOUR, 10 + hour, hour % 2, 0)
+    again = Tiles(HOUR)
     for tile in tiles:
         again.append(tile)
     assert list(again) == list(tiles)

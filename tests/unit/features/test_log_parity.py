@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from services.features.__main__ import DECLARED
-from services.features.definitions import load_feature_set
+from services.features.definitions import FeatureSet, load_feature_set
 from services.features.parity import Parity, ParitySettings
 from services.features.state import EntityState
 from services.features.views import CustomerView, TerminalView
@@ -17,7 +17,9 @@ from services.mesh.codec import Codec
 from services.mesh.headers import LANE, Hop
 from services.mesh.ports import InRecord
 
-FEATURES = load_feature_set(files("schemas").joinpath(DECLARED).read_text(), DECLARED)
+FEATURES_TEXT = files("schemas").joinpath(DECLARED).read_text()
+FEATURES = load_feature_set(FEATURES_TEXT, DECLARED)
+SQUEEZED = load_feature_set(FEATURES_TEXT.replace("memory: 640M", "memory: 1k"), DECLARED)
 HOUR_MS = 3_600_000
 START_MS = 1_522_540_800_000
 
@@ -39,10 +41,12 @@ class Served(NamedTuple):
     features: list[Record]
 
 
-def serve(count: int = 120, late_every: int = 0) -> Served:
+def serve(count: int = 120, late_every: int = 0, features: FeatureSet = FEATURES) -> Served:
     """Two partitions of events through both views, as the stages would, with a label now and then."""
     chance = random.Random(3)
-    customers, terminals = CustomerView(FEATURES), TerminalView(FEATURES)
+    customers, terminals = CustomerView(features), TerminalView(features)
+    customers_full = [customers.view.new_occupancy(2) for _ in range(2)]
+    terminals_full = terminals.view.new_occupancy(2)
     customer_states: dict[bytes, EntityState] = {}
     terminal_states: dict[bytes, EntityState] = {}
     served = Served([], [], [])
@@ -70,12 +74,12 @@ def serve(count: int = 120, late_every: int = 0) -> Served:
         )
         served.events.append(record)
         state = customer_states.setdefault(key, customers.view.new_state())
-        emit, _ = customers.apply(state, in_record("events.v1", record), 0)
+        emit, _ = customers.apply(state, in_record("events.v1", record), 0, customers_full[partition])
         assert emit is not None
         update = Record((0, 2 * number), terminal, emit.value or b"", Hop(partition, number, partition, number, 0))
         served.updates.append(update)
         terminal_state = terminal_states.setdefault(terminal, terminals.view.new_state())
-        emit, _ = terminals.apply(terminal_state, in_record("updates.terminal.v1", update), 0)
+        emit, _ = terminals.apply(terminal_state, in_record("updates.terminal.v1", update), 0, terminals_full)
         assert emit is not None
         served.features.append(
             Record((partition, number), key, emit.value or b"", Hop(partition, number, 0, 2 * number, 0))
@@ -101,9 +105,11 @@ def in_record(topic: str, record: Record) -> InRecord:
     return InRecord(topic, record.place[0], record.place[1], 0, record.key, record.value, ())
 
 
-def walk(served: Served, settings: ParitySettings | None = None, seed: int = 0) -> Parity:
+def walk(
+    served: Served, settings: ParitySettings | None = None, seed: int = 0, features: FeatureSet = FEATURES
+) -> Parity:
     """Feed the three topics, interleaved at random, each partition in order."""
-    parity, chance = Parity(FEATURES, settings or ParitySettings()), random.Random(seed)
+    parity, chance = Parity(features, settings or ParitySettings(partitions=2)), random.Random(seed)
     lanes = [list(served.events), list(served.updates), list(served.features)]
     while any(lanes):
         lane = chance.choice([lane for lane in lanes if lane])
@@ -195,22 +201,32 @@ def test_stale_vectors_are_left_out_and_still_count_for_state() -> None:
 
 def test_a_sample_follows_whole_entities() -> None:
     served = serve()
-    parity = walk(served, ParitySettings(sample=2))
+    parity = walk(served, ParitySettings(partitions=2, sample=2))
     assert 0 < parity.reports["customer"].compared < 120
     assert all(report.mismatches == 0 for report in parity.reports.values())
     assert parity.left() == {"customer": (0, 0), "terminal": (0, 0)}
 
 
+@pytest.mark.parametrize("sample", [1, 2])
+def test_where_memory_is_full_the_events_of_all_decide_what_is_folded(sample: int) -> None:
+    served = serve(400, features=SQUEEZED)
+    parity = walk(served, ParitySettings(partitions=2, sample=sample), features=SQUEEZED)
+    assert all(report.mismatches == 0 for report in parity.reports.values())
+    assert sum(report.by_status["saturated"] for report in parity.reports.values()) > 40
+    roomier = walk(served, ParitySettings(partitions=1, sample=sample), features=SQUEEZED)
+    assert any(report.mismatches for report in roomier.reports.values())
+
+
 def test_nothing_is_compared_before_the_offset_asked_for() -> None:
     served = serve()
     served.updates[3] = flipped(served.updates[3], -1)
-    report = walk(served, ParitySettings(compare_from=100)).reports["customer"]
+    report = walk(served, ParitySettings(partitions=2, compare_from=100)).reports["customer"]
     assert (report.compared, report.mismatches) == (20, 0)
 
 
 def test_where_the_log_lost_its_start_only_whole_windows_are_compared() -> None:
     cut = {"customer": frozenset({1}), "terminal": frozenset({0})}
-    parity = walk(serve(), ParitySettings(cut_partitions=cut))
+    parity = walk(serve(), ParitySettings(partitions=2, cut_partitions=cut))
     assert parity.reports["customer"].excluded == {"history no longer kept": 60}
     assert parity.reports["customer"].compared == 60
     assert parity.reports["terminal"].compared == 0

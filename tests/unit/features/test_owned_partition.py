@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from services.features.definitions import load_feature_set
+from services.features.definitions import FeatureSet, load_feature_set
 from services.features.handler import FeaturesHandler
 from services.features.layout import pack, unpack
 from services.features.owned import RETRY_S_MAX
@@ -26,7 +26,9 @@ from services.mesh.stage import Emit
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.watermark import Marks
 
-FEATURES = load_feature_set(files("schemas").joinpath("payments/features.yaml").read_text(), "features.yaml")
+FEATURES_TEXT = files("schemas").joinpath("payments/features.yaml").read_text()
+FEATURES = load_feature_set(FEATURES_TEXT, "features.yaml")
+OTHER_FEATURES = load_feature_set(FEATURES_TEXT.replace("30d]", "29d]"), "features.yaml")
 EVENT, UPDATE = Codec("payments/event.v1.avsc"), Codec("terminal_update.v1.avsc")
 START_MS = 1_600_000_000_000
 WAIT_MS = 2_000
@@ -72,9 +74,13 @@ class Bench:
         self.committed = dict.fromkeys(range(partitions), CommittedOffset(0, ""))
         self.marks = {partition: Marks() for partition in range(partitions)}
 
-    def process(self, read: Callable[[int, int, int], Iterator[list[InRecord]]] | None = None) -> Process:
+    def process(
+        self,
+        read: Callable[[int, int, int], Iterator[list[InRecord]]] | None = None,
+        features: FeatureSet = FEATURES,
+    ) -> Process:
         """A new owner of every partition."""
-        return Process(self, read)
+        return Process(self, read, features)
 
     def feed(self, *customers: str, partition: int = 0) -> list[InRecord]:
         """One payment of each customer."""
@@ -123,7 +129,9 @@ class Bench:
 class Process:
     """One handler, driven as the runtime drives it."""
 
-    def __init__(self, bench: Bench, read: Callable[[int, int, int], Iterator[list[InRecord]]] | None) -> None:
+    def __init__(
+        self, bench: Bench, read: Callable[[int, int, int], Iterator[list[InRecord]]] | None, features: FeatureSet
+    ) -> None:
         self.bench = bench
         self.store = CountedStore(bench.redis, bench.clock)
         self.store.clock = bench.clock
@@ -131,7 +139,7 @@ class Process:
         log = MemoryLog(bench.broker, "features-customer", "events.v1")
         self.handler = FeaturesHandler(
             "features-customer",
-            adapter_of("customer", FEATURES),
+            adapter_of("customer", features),
             self.store,
             read or log.read,
             bench.clock,
@@ -390,6 +398,18 @@ def test_a_mark_ahead_of_the_log_is_of_another_log() -> None:
     process = bench.process()
     process.catch_up()
     records = bench.feed("a", "b")
+    check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_state_of_another_feature_set_is_rebuilt_from_the_log() -> None:
+    bench = Bench(wait_ms_max=0)
+    bench.process(features=OTHER_FEATURES).take(bench.feed("a", "b", "a"))
+    process = bench.process()
+    assert statuses(process.take(bench.feed("a"))) == ["fallback"]
+    process.catch_up()
+    assert process.replayed() == 4
+    records = bench.feed("a", "b", "c")
     check_exact(bench, records, process.take(records))
     check_stored(bench)
 
