@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -54,6 +55,19 @@ def test_a_new_group_begins_where_the_log_begins(world: KafkaLogWorld) -> None:
     member = joined(world.log())
     until(lambda: len(member.records) == 5, member)
     assert member.records[0].offset == 5
+
+
+def test_a_member_that_restarts_in_the_middle_of_a_handover_leaves_no_partition_to_nobody(world: KafkaLogWorld) -> None:
+    """The newcomer asks, and the one who has everything restarts (or fails) before it lets go of anything."""
+    first = joined(world.log("0"))
+    second = Member(world.log("1"))
+    asked_until_s = time.monotonic() + 3  # three heartbeats, at one of which the first's client hears of the rebalance
+    while not second.told and time.monotonic() < asked_until_s:
+        second.turn()
+    first.log.close()
+    first = Member(world.log("0"))
+    until(lambda: len(first.owned) == len(second.owned) == PARTITIONS // 2, first, second)
+    assert sorted([*first.owned, *second.owned]) == list(range(PARTITIONS))
 
 
 def test_a_replay_from_before_the_log_begins_is_fatal_from_0_it_is_not(world: KafkaLogWorld) -> None:
