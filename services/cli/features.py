@@ -18,6 +18,7 @@ from services.features.__main__ import DECLARED
 from services.features.definitions import FeatureSet, load_feature_set
 from services.features.layout import unpack
 from services.features.state import EntityState
+from services.features.stored_mark import read_mark
 from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import PINNED, pinned_feature_set
@@ -87,9 +88,11 @@ def run_get(given: argparse.Namespace) -> int:
     """Look one entity up in the store."""
     at_ms = None if given.at is None else parse_time_ms(given.at)
     endpoints = endpoints_of(given)
-    topic, view = _INPUTS[given.entity], declared().view(given.entity)
+    features, topic = declared(), _INPUTS[given.entity]
+    view = features.view(given.entity)
     log = LogReader(endpoints.kafka)
-    partition = Partitioner(log.partitions(topic)).partition_of(given.id.encode())
+    partitions = log.partitions(topic)
+    partition = Partitioner(partitions).partition_of(given.id.encode())
     with closing(connect(endpoints.redis)) as client:
         mark, (value,) = RedisStore(client, view.name).peek(partition, [given.id])
     where = (topic.name, partition)
@@ -97,6 +100,11 @@ def run_get(given: argparse.Namespace) -> int:
         raise Fatal(
             f"the store holds nothing of {topic.name}[{partition}]: it was lost, or nothing has come yet; "
             "`weir status` says whether it is being rebuilt"
+        )
+    if read_mark(view, partitions, mark.metadata) is None:
+        raise Fatal(
+            f"the store holds state of another feature set than {features.content_hash} for {topic.name}[{partition}]: "
+            "run the weir of the version that is deployed, or deploy this one (it rebuilds the state from the log)"
         )
     if value is None:
         raise Fatal(f"no {given.entity} {given.id} is known, as of {topic.name}[{partition}]@{mark.offset}")

@@ -15,12 +15,14 @@ from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, plai
 from services.cli.trace import LOOKUP_FILE
 from services.features.kernel import View
 from services.features.layout import unpack
+from services.features.occupancy import NEVER_MS
+from services.features.stored_mark import read_mark
 from services.ingestion.seen import capacity_line
 from services.ingestion.settings import IngestionSettings
 from services.lookup.entries import INDEXED
 from services.lookup.index import IndexReader
-from services.mesh.adapters.redis_store import connect
-from services.mesh.errors import Transient, WeirError
+from services.mesh.adapters.redis_store import RedisStore, connect
+from services.mesh.errors import Fatal, StoreUnreachable, Transient, WeirError
 from services.mesh.settings import Environment
 from services.mesh.topics import DAY_MS, EVENTS
 from services.platform.observe import Observer, StageStatus
@@ -55,7 +57,7 @@ def run(given: argparse.Namespace) -> int:
     time.sleep(_BETWEEN_LOOKS_S)
     stages = observer.stages()
     log = LogReader(endpoints.kafka)
-    store = _store(endpoints.redis)
+    store = _store(endpoints.redis, log.partitions(EVENTS))
     capacity = _capacity(log, stages, store)
     lookup_lag = _lookup_lag(log, given)
     ledger = scan(endpoints.kafka, observer.committed()) if given.verify else None
@@ -77,22 +79,39 @@ def run(given: argparse.Namespace) -> int:
     return 1 if ledger is not None and (ledger.missing or ledger.duplicates or ledger.strangers) else 0
 
 
-def _store(url: str) -> dict[str, Any]:
+def _store(url: str, partitions: int) -> dict[str, Any]:
     """Redis' memory, and for each view what an entity and an event kept costs, from a sample; empty when it is away."""
     client = connect(url, answer_wait_s=5.0)
     try:
         memory = client.info("memory")
-        views = {view.name: _sampled(client, view) for view in declared().views}
+        views = {
+            view.name: _sampled(client, view) | _windows(RedisStore(client, view.name), view, partitions)
+            for view in declared().views
+        }
         return {
             "used_bytes": int(memory["used_memory"]),
             "limit_bytes": int(memory["maxmemory"]) or int(memory["total_system_memory"]),
             "keys": int(client.dbsize()),
             "views": views,
         }
-    except redis.RedisError as error:
+    except (redis.RedisError, StoreUnreachable) as error:
         return {"error": str(error)}
     finally:
         client.close()
+
+
+def _windows(store: RedisStore, view: View, partitions: int) -> dict[str, Any]:
+    """How many events ``view`` keeps one by one at most, how many its windows hold, and in how many partitions that is
+    too many; a partition whose state is missing, or of another feature set, is left out.
+    """
+    marks = (store.peek(partition, [])[0] for partition in range(partitions))
+    known = [going.occupancy for mark in marks if mark and (going := read_mark(view, partitions, mark.metadata))]
+    return {
+        "memory_bytes": view.memory_bytes,
+        "events_fit": view.new_occupancy(partitions).events_max * partitions,
+        "events_in_windows": sum(occupancy.events for occupancy in known),
+        "partitions_full": sum(occupancy.exact_after_ms > NEVER_MS for occupancy in known),
+    }
 
 
 def _sampled(client: Any, view: View) -> dict[str, int]:
@@ -111,10 +130,14 @@ def _sampled(client: Any, view: View) -> dict[str, int]:
     answers = pipeline.execute()
     entities, events, taken_bytes = 0, 0, 0
     for usage, value in zip(answers[::2], answers[1::2], strict=True):
-        if value is not None:
+        try:
+            kept = unpack(view, value).exact_events if value is not None else None
+        except Fatal:
+            kept = None  # of another feature set
+        if kept is not None:
             entities += 1
-            events += unpack(view, value).exact_events
-            taken_bytes += int(usage)
+            events += kept
+            taken_bytes += int(usage or 0)
     return {"entities": entities, "events": events, "bytes": taken_bytes}
 
 
@@ -182,6 +205,14 @@ def _show(stages: list[StageStatus], lookup_lag: int | None, store: dict[str, An
             "entities as full as they are now"
         )
     print_line(line)
+    for name, view in store.get("views", {}).items():
+        print_line(_room(name, view))
+
+
+def _room(name: str, view: dict[str, Any]) -> str:
+    held, fit, full = view["events_in_windows"], view["events_fit"], view["partitions_full"]
+    line = f"{name} windows: {held:,} events held, {_mib(view['memory_bytes'])} fit {fit:,} one by one"
+    return f"{line}; {full} partitions are full: their oldest events are in tiles (saturated)" if full else line
 
 
 def _notes(stage: StageStatus) -> list[str]:

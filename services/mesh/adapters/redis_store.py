@@ -126,7 +126,10 @@ class RedisStore:
         return list(values)
 
     def peek(self, partition: int, keys: Sequence[str]) -> tuple[StoreMark | None, list[bytes | None]]:
-        """Mark and values as of one moment, for readers that own nothing. Raises StoreUnreachable."""
+        """Mark and values as of one moment, for readers that own nothing; the mark alone without ``keys``.
+
+        Raises StoreUnreachable.
+        """
         (offset, metadata, _), values = self._call(lambda: self._read(partition, keys))
         return _mark_of(offset, metadata), list(values)
 
@@ -156,6 +159,8 @@ class RedisStore:
     def _read(self, partition: int, keys: Sequence[str]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.hmget(self._mark_key(partition), "offset", "metadata", "epoch")
+        if not keys:
+            return [*pipeline.execute(), []]
         pipeline.mget([self._key(partition, key) for key in keys])
         answers: list[Any] = pipeline.execute()
         return answers
