@@ -158,7 +158,7 @@ def _written(before: bytes, write: Write | None, parsed: Any, record: Mapping[st
         try:
             return before + write(record)
         except MISFITS:
-            pass  # a field that was left out for its default, or a mistake: the general writer knows which
+            pass  # the general writer takes more, and says what is wrong
     out = BytesIO()
     out.write(before)
     fastavro.schemaless_writer(out, parsed, record)

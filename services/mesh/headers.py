@@ -23,6 +23,7 @@ WEIR = "weir"
 TRACEPARENT = "traceparent"
 _VERSION = 1
 _LAYOUT = struct.Struct("<BHqHqH")
+_BEHIND_VERSION = struct.Struct("<xHqHqH")
 
 
 class Hop(NamedTuple):
@@ -45,6 +46,13 @@ def pack_hop(hop: Hop) -> bytes:
     return _LAYOUT.pack(_VERSION, *hop)
 
 
+def pack_parts(
+    origin_partition: int, origin_offset: int, previous_partition: int, previous_offset: int, ordinal: int
+) -> bytes:
+    """The same from a hop's parts: every output of every stage passes here, and has no use for the tuple."""
+    return _LAYOUT.pack(_VERSION, origin_partition, origin_offset, previous_partition, previous_offset, ordinal)
+
+
 def unpack_hop(value: bytes) -> Hop:
     """The ``weir`` header's meaning; Poison when it is not one of ours."""
     if len(value) != _LAYOUT.size or value[0] != _VERSION:
@@ -53,7 +61,7 @@ def unpack_hop(value: bytes) -> Hop:
             f"header weir={value.hex()}: not {_LAYOUT.size} bytes of version {_VERSION}; was it produced by a stage?",
             WEIR,
         )
-    return Hop(*_LAYOUT.unpack(value)[1:])
+    return Hop._make(_BEHIND_VERSION.unpack(value))
 
 
 def find(headers: Sequence[Header], name: str) -> bytes | None:

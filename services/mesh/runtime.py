@@ -14,12 +14,14 @@ Any Transient closes the log and the handler and opens both anew: no state survi
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from threading import Event as Flag
 
 from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
 from services.mesh.flood import REJECTS_MAX, WINDOW_RECORDS, RejectGuard
-from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, find, pack_hop, unpack_hop
+from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, find, pack_parts, unpack_hop
 from services.mesh.ports import Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog
 from services.mesh.stage import Emit, Handler, dead_letter
 from services.mesh.telemetry import StageTelemetry
@@ -37,6 +39,7 @@ REOPEN_WAIT_S_MAX = 5.0
 FENCES_MAX = 3
 # A session that lasted this long was no such fight, even if it had nothing to process.
 SESSION_S_GOOD = 30.0
+_PARTITION = attrgetter("partition")
 
 
 class StageRuntime:
@@ -186,16 +189,14 @@ class StageRuntime:
         return batch, hops, refused
 
     def _guard_against_floods(self, polled: Sequence[InRecord], outputs: Sequence[OutRecord]) -> None:
-        rejects: dict[int, int] = {}
-        for out in outputs:
-            if out.topic == DEAD_LETTERS.name and out.partition is not None and not _is_late(out):
-                number = self._input_of(out) * LANE + out.partition
-                rejects[number] = rejects.get(number, 0) + 1
-        records: dict[int, int] = {}
-        for record in polled:
-            records[record.partition] = records.get(record.partition, 0) + 1
-        for partition, count in records.items():
-            if self._guards[partition].count(count, rejects.get(partition, 0)):
+        letters = [out for out in outputs if out.topic == DEAD_LETTERS.name]
+        rejects = Counter(
+            self._input_of(out) * LANE + out.partition
+            for out in letters
+            if out.partition is not None and not _is_late(out)
+        )
+        for partition, count in Counter(map(_PARTITION, polled)).items():
+            if self._guards[partition].count(count, rejects[partition]):
                 self._halt(partition)
 
     def _input_of(self, letter: OutRecord) -> int:
@@ -226,21 +227,21 @@ def _outputs(
 ) -> list[OutRecord]:
     """Emits with their headers: where they come from, and the trace that they belong to."""
     outputs: list[OutRecord] = []
+    lane_start = lane * LANE
     previous_source, ordinal = -1, 0
-    for emit in emits:
-        source = emit.source
-        # The next hop drops what is not above its watermark: outputs out of order would be lost there.
-        assert emit.topic == DEAD_LETTERS.name or source >= previous_source, f"{emit.topic}: {source} after its turn"
-        if emit.topic == DEAD_LETTERS.name:
-            outputs.append(OutRecord(emit.topic, emit.key, emit.value, emit.partition, list(emit.headers)))
+    for topic, key, value, partition, source, headers in emits:
+        if topic == DEAD_LETTERS.name:
+            outputs.append(OutRecord(topic, key, value, partition, list(headers)))
             continue
-        ordinal = ordinal + 1 if source == previous_source else 0
-        previous_source = source
+        if source == previous_source:
+            ordinal += 1
+        else:
+            # The next hop drops what is not above its watermark: outputs out of order would be lost there.
+            assert source > previous_source, f"{topic}: {source} after its turn"
+            previous_source, ordinal = source, 0
         record, hop = batch[source], hops[source]
-        origin = (record.partition % LANE, record.offset) if hop is None else hop[:2]
-        headers = list(emit.headers)
-        if not headers:
-            headers.append((TRACEPARENT, find(record.headers, TRACEPARENT)))
-        headers.append((WEIR, pack_hop(Hop(*origin, lane * LANE + record.partition, record.offset, ordinal))))
-        outputs.append(OutRecord(emit.topic, emit.key, emit.value, emit.partition, headers))
+        origin_partition, origin_offset = (record.partition, record.offset) if hop is None else hop[:2]
+        weir = pack_parts(origin_partition, origin_offset, lane_start + record.partition, record.offset, ordinal)
+        trace = headers or ((TRACEPARENT, find(record.headers, TRACEPARENT)),)
+        outputs.append(OutRecord(topic, key, value, partition, [*trace, (WEIR, weir)]))
     return outputs

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from services.mesh.headers import find
 from services.mesh.metrics import Metrics
 from services.mesh.ports import Clock, OutRecord
 from services.mesh.topics import DEAD_LETTERS
+
+_TOPIC = attrgetter("topic")
 
 
 @dataclass(slots=True)
@@ -91,11 +94,13 @@ class StageTelemetry:
         metrics.add("weir_batches", 1)
         if repeats:
             metrics.add("weir_repeats", repeats)
-        metrics.add_all("weir_outputs", Counter(out.topic for out in outputs))
-        rejects = Counter(
-            (find(out.headers, "error_code") or b"?").decode() for out in outputs if out.topic == DEAD_LETTERS.name
-        )
-        metrics.add_all("weir_rejects", rejects)
+        topics = Counter(map(_TOPIC, outputs))
+        metrics.add_all("weir_outputs", topics)
+        if DEAD_LETTERS.name in topics:
+            letters = (out for out in outputs if out.topic == DEAD_LETTERS.name)
+            metrics.add_all(
+                "weir_rejects", Counter((find(out.headers, "error_code") or b"?").decode() for out in letters)
+            )
         metrics.observe("weir_step_seconds", step_s)
         metrics.observe("weir_commit_seconds", commit_s)
         metrics.observe("weir_save_seconds", save_s)

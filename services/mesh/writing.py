@@ -18,6 +18,7 @@ Write = Callable[[Any], bytes]
 MISFITS: Final = (KeyError, TypeError, AttributeError, OverflowError, struct.error)
 
 _ONE: Final = tuple(bytes((number,)) for number in range(128))
+_MISSING: Final = object()  # of no Avro type: every writer refuses it
 _LONG_MIN: Final = -(2**63)
 _LONG_MAX: Final = 2**63 - 1
 _PLAIN: Final = frozenset(
@@ -48,10 +49,15 @@ def writer_of(fields: Sequence[Mapping[str, Any]], named: Mapping[str, Any]) -> 
     ``named``: parsed types by full name. The writer raises one of ``MISFITS`` for what does not fit.
     """
     try:
-        plan = tuple((field["name"], _writer(field["type"], named)) for field in fields)
+        plan = tuple((field["name"], _default(field), _writer(field["type"], named)) for field in fields)
     except _NoPlan:
         return None
-    return lambda record: b"".join([write(record[name]) for name, write in plan])
+    return lambda record: b"".join([write(record.get(name, default)) for name, default, write in plan])
+
+
+def _default(field: Mapping[str, Any]) -> Any:
+    """What stands for a field that is left out; bytes have theirs in a spelling of its own."""
+    return field.get("default", _MISSING) if field["type"] != "bytes" else _MISSING
 
 
 class _NoPlan(Exception):
@@ -101,8 +107,8 @@ def _bytes(value: bytes) -> bytes:
 
 
 _SCALARS: Final[dict[str, Write]] = {
-    "null": lambda value: b"",
-    "boolean": lambda value: b"\x01" if value else b"\x00",
+    "null": {None: b""}.__getitem__,
+    "boolean": {True: b"\x01", False: b"\x00"}.__getitem__,
     "int": long_bytes,
     "long": long_bytes,
     "float": struct.Struct("<f").pack,

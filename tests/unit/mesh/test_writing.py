@@ -50,7 +50,16 @@ def test_a_union_that_has_no_plan_is_left_to_the_general_writer() -> None:
 def test_a_field_left_out_gets_its_default() -> None:
     codec = Codec("payments/event.v1.avsc")
     short = {name: value for name, value in EVENT.items() if name not in ("currency", "channel")}
+    write = writer_of(codec.schema.fields, codec.schema.named)
+    assert write is not None
+    assert write(short) == write(EVENT)
     assert codec.decode(codec.encode(short)) == EVENT
+
+
+def test_a_field_left_out_that_has_no_default_is_refused() -> None:
+    short = {name: value for name, value in EVENT.items() if name != "event_id"}
+    with pytest.raises(ValueError, match="event_id"):
+        Codec("payments/event.v1.avsc").encode(short)
 
 
 @pytest.mark.parametrize(
