@@ -24,6 +24,8 @@ from services.mesh.watermark import Marks
 # Background catch-up between batches: long enough to outrun the input, short enough not to be felt in p99.
 SLICES_PER_TURN = 4
 _WAIT_POLL_S = 0.005
+# A partition that is written to notices a loss at once; a quiet one when it is asked. One round trip for all of them.
+LOOK_AT_STORE_S = 5.0
 
 
 class FeaturesHandler:
@@ -48,6 +50,7 @@ class FeaturesHandler:
         self._settings = settings
         self._owned: dict[int, OwnedPartition] = {}
         self._patience = Patience()
+        self._looked_s = clock.monotonic_s()
 
     def assign(self, partition: int, committed: CommittedOffset, marks: Marks) -> None:
         """See ``Handler``. The store is claimed at once, so that the former owner is fenced."""
@@ -112,7 +115,11 @@ class FeaturesHandler:
             self._owned[partition].saved()
 
     def idle(self) -> None:
-        """See ``Handler``: a few slices of catching up, and the gauges."""
+        """See ``Handler``: a look whether the store still has everything, a few slices of catching up, the gauges."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_s >= LOOK_AT_STORE_S:
+            self._looked_s = now_s
+            self._look_at_store(now_s)
         behind = [owned for owned in self._owned.values() if owned.phase != "ready"]
         for _ in range(SLICES_PER_TURN if behind else 0):
             for owned in behind:
@@ -120,6 +127,16 @@ class FeaturesHandler:
         metrics = self._telemetry.metrics
         metrics.set("weir_state_unreachable", sum(owned.phase != "ready" for owned in behind))
         metrics.set("weir_state_entities", sum(len(owned.entities) for owned in self._owned.values()))
+
+    def _look_at_store(self, now_s: float) -> None:
+        ready = [partition for partition, owned in self._owned.items() if owned.phase == "ready"]
+        try:
+            lost = self._store.lost(ready)
+        except StoreUnreachable:
+            self._patience.failed(self._clock.monotonic_s())
+            lost = ready
+        for partition in lost:
+            self._owned[partition].lose_store(now_s)
 
     def _save_alone(self, owned: OwnedPartition, step: StoreStep) -> None:
         try:

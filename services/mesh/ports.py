@@ -163,6 +163,13 @@ class StateStore(Protocol):
         """
         ...
 
+    def lost(self, partitions: Sequence[int]) -> list[int]:
+        """Those of ``partitions`` that are not as this process left them: what ``load`` would refuse, asked at rest.
+
+        One round trip for all.
+        """
+        ...
+
     def save(self, steps: Sequence[StoreStep]) -> None:
         """Apply ``steps`` in order. Repeating a step whose answer was lost changes nothing.
 

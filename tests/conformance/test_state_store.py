@@ -222,3 +222,46 @@ def test_marks_below_zero_and_far_above(world: StoreWorld) -> None:
     store = owner(world)
     store.save([step(None, -2, put("a", b"1")), step(-2, -1), step(-1, 2**53 - 1)])
     assert world.store().claim(3) == StoreMark(offset=2**53 - 1, metadata="m")
+
+
+def test_what_is_as_it_was_left_is_not_lost(world: StoreWorld) -> None:
+    store = owner(world, 3)
+    store.claim(4)
+    assert store.lost([3, 4]) == store.lost([]) == []
+    store.save([step(None, 10, put("a", b"1"))])
+    assert store.lost([3, 4]) == []
+    store.clear(3)
+    assert store.lost([3, 4]) == []
+
+
+def test_a_total_loss_shows_in_every_partition_that_is_asked_for(world: StoreWorld) -> None:
+    store = owner(world, 3)
+    store.claim(4)
+    store.save([step(None, 10, put("a", b"1"))])
+    world.lose_all()
+    assert store.lost([3, 4]) == [3, 4]
+    store.claim(4)
+    assert store.lost([3, 4]) == [3]
+
+
+def test_an_older_tail_is_a_loss(world: StoreWorld) -> None:
+    store = owner(world)
+    store.save([step(None, 10, put("a", b"1"))])
+    copied = world.copy()
+    store.save([step(10, 11, append("a", b"2", 1))])
+    world.put_back(copied)
+    assert store.lost([3]) == [3]
+
+
+def test_who_asks_and_is_fenced_is_told(world: StoreWorld) -> None:
+    store = owner(world)
+    world.store().claim(3)
+    with pytest.raises(Fenced):
+        store.lost([3])
+
+
+def test_who_asks_a_store_that_is_away_is_told(world: StoreWorld) -> None:
+    store = owner(world)
+    world.go_away()
+    with pytest.raises(StoreUnreachable):
+        store.lost([3])

@@ -208,19 +208,11 @@ class Mesh:
         self.broker.produce(UPDATES_TERMINAL.name, key, value, None, [(WEIR, pack_hop(hop))])
 
     def settle(self) -> None:
-        """Nothing goes wrong any more: turn until nothing moves, also after a restart of those that keep state (a
-        store that lost a quiet partition is noticed when somebody asks it for something)."""
-        self._rest()
-        for name in VIEWS:
-            for process in self.processes[name]:
-                process.leave()
-        self._rest()
-
-    def _rest(self, turns_max: int = 2_000) -> None:
+        """Nothing goes wrong any more: turn until nothing moves, and every quiet partition has looked at its store."""
         for redis in self.redis.values():
             redis.reachable = True
         quiet = 0
-        for _ in range(turns_max):
+        for _ in range(2_000):
             moved = 0
             for running in self.processes.values():
                 for process in running:

@@ -328,6 +328,11 @@ class MemoryStore:
             raise StoreLost(f"partition {partition}: state is at {at}, we left it at {left}", partition)
         return [self._redis.values.get((partition, key)) for key in keys]
 
+    def lost(self, partitions: Sequence[int]) -> list[int]:
+        """See the port."""
+        self._check_reachable()
+        return [partition for partition in partitions if self._is_lost(partition)]
+
     def save(self, steps: Sequence[StoreStep]) -> None:
         """See the port."""
         self._crash("before_save")
@@ -373,6 +378,13 @@ class MemoryStore:
             else:
                 self._redis.values[where] = value
         self._redis.marks[step.partition] = step.mark
+
+    def _is_lost(self, partition: int) -> bool:
+        try:
+            self._check_epoch(partition)
+        except StoreLost:
+            return True
+        return self._redis.marks.get(partition) != self._left[partition]
 
     def _check_epoch(self, partition: int) -> None:
         stored = self._redis.epochs.get(partition)

@@ -116,14 +116,31 @@ class RedisStore:
         if not keys:
             return []
         (offset, _, epoch), values = self._call(lambda: self._read(partition, keys))
-        if epoch is not None and int(epoch) > int(self._epochs[partition]):
-            raise Fenced(f"{self._mark_key(partition)}: claimed by epoch {epoch.decode()}, ours is older")
-        left = self._left[partition]
-        if epoch is None or epoch.decode() != self._epochs[partition] or _mark_offset(offset) != left:
+        if not self._is_as_left(partition, offset, epoch):
             raise StoreLost(
-                f"{self._mark_key(partition)}: state is at {_mark_offset(offset)}, we left it at {left}", partition
+                f"{self._mark_key(partition)}: state is at {_mark_offset(offset)}, we left it at "
+                f"{self._left[partition]}",
+                partition,
             )
         return list(values)
+
+    def lost(self, partitions: Sequence[int]) -> list[int]:
+        """See the port."""
+        if not partitions:
+            return []
+        pipeline = self._client.pipeline(transaction=False)
+        for partition in partitions:
+            pipeline.hmget(self._mark_key(partition), "offset", "epoch")
+        answers = self._call(pipeline.execute)
+        found = zip(partitions, answers, strict=True)
+        return [partition for partition, answer in found if not self._is_as_left(partition, *answer)]
+
+    def _is_as_left(self, partition: int, offset: bytes | None, epoch: bytes | None) -> bool:
+        """Whether mark and claim are ours; Fenced when somebody has claimed the partition since."""
+        if epoch is not None and int(epoch) > int(self._epochs[partition]):
+            raise Fenced(f"{self._mark_key(partition)}: claimed by epoch {epoch.decode()}, ours is older")
+        is_our_claim = epoch is not None and epoch.decode() == self._epochs[partition]
+        return is_our_claim and _mark_offset(offset) == self._left[partition]
 
     def peek(self, partition: int, keys: Sequence[str]) -> tuple[StoreMark | None, list[bytes | None]]:
         """Mark and values as of one moment, for readers that own nothing; the mark alone without ``keys``.

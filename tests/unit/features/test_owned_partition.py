@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from services.features.definitions import FeatureSet, load_feature_set
-from services.features.handler import FeaturesHandler
+from services.features.handler import LOOK_AT_STORE_S, FeaturesHandler
 from services.features.layout import pack, unpack
 from services.features.owned import RETRY_S_MAX
 from services.features.settings import FeaturesSettings
@@ -399,6 +399,34 @@ def test_a_mark_ahead_of_the_log_is_of_another_log() -> None:
     process.catch_up()
     records = bench.feed("a", "b")
     check_exact(bench, records, process.take(records))
+    check_stored(bench)
+
+
+def test_a_quiet_partition_notices_a_loss_and_rebuilds() -> None:
+    bench = Bench(partitions=2)
+    process = bench.process()
+    process.take([record for p in range(2) for record in bench.feed("a", "b", partition=p)])
+    bench.redis.lose_all()
+    process.handler.idle()
+    assert process.phases() == {"ready"}, "not at every turn"
+    bench.clock.advance_ms(int(LOOK_AT_STORE_S * 1_000))
+    process.handler.idle()
+    process.catch_up()
+    assert process.replayed() == 4
+    check_stored(bench)
+
+
+def test_a_quiet_partition_notices_an_outage_and_goes_on_with_what_it_holds() -> None:
+    bench = Bench()
+    process = bench.process()
+    process.take(bench.feed("a"))
+    bench.redis.reachable = False
+    bench.clock.advance_ms(int(LOOK_AT_STORE_S * 1_000))
+    process.handler.idle()
+    assert process.phases() == {"unreachable"}
+    bench.redis.reachable = True
+    process.catch_up()
+    assert process.replayed() == 0
     check_stored(bench)
 
 
