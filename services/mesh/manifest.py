@@ -19,8 +19,9 @@ import numpy.typing as npt
 import orjson
 
 from services.mesh.calibration import Calibration, Platt, Points, flaw
+from services.mesh.reference import Reference, ReferenceFlaw, from_plain, to_plain
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2  # 2: reference
 MODEL_FORMAT = "ubj"
 # 25 features need 3; a thousand keep the vector's record, the golden rows and SHAP within their budgets.
 FEATURES_MAX = 1_000
@@ -85,6 +86,7 @@ class Manifest:
     metrics: Mapping[str, float]
     parameters: Mapping[str, str | int | float]
     xgboost_version: str
+    reference: Reference | None = None  # what later counts are compared with; None: nobody counted
 
 
 def canonical(manifest: Manifest) -> bytes:
@@ -119,6 +121,8 @@ def _plain(value: object) -> object:
             return {"kind": "platt", "slope": value.slope, "intercept": value.intercept}
         case Points():
             return {"kind": "points", "margins": value.margins, "probabilities": value.probabilities}
+        case Reference():
+            return to_plain(value)
         case Manifest() | Golden():
             return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         case Mapping():
@@ -160,6 +164,7 @@ def _read(document: dict[str, object]) -> Manifest:
         metrics=field("metrics", _numbers),
         parameters=field("parameters", _scalars),
         xgboost_version=field("xgboost_version", _text),
+        reference=field("reference", _reference),
     )
 
 
@@ -175,6 +180,8 @@ def _check_relations(manifest: Manifest) -> None:
     columns = manifest.fallback_feature_indices
     if not columns or len(set(columns)) != len(columns) or max(columns) >= features:
         raise ManifestError(f"fallback_feature_indices={list(columns)}: distinct columns below {features} are needed")
+    if manifest.reference is not None and len(manifest.reference.features) != features:
+        raise ManifestError(f"reference: {len(manifest.reference.features)} features, {features} are named")
     rows_bytes = _base64_bytes("golden.rows_base64", manifest.golden.rows_base64)
     count = len(manifest.golden.scores)
     if not 1 <= count <= GOLDEN_ROWS_MAX or len(manifest.golden.fallback_scores) != count:
@@ -259,6 +266,13 @@ def _golden(name: str, value: object) -> Golden:
         scores=_each(_real)(f"{name}.scores", entry["scores"]),
         fallback_scores=_each(_real)(f"{name}.fallback_scores", entry["fallback_scores"]),
     )
+
+
+def _reference(name: str, value: object) -> Reference | None:
+    try:
+        return None if value is None else from_plain(value)
+    except ReferenceFlaw as flaw_found:
+        raise ManifestError(str(flaw_found)) from None
 
 
 def _base64_bytes(name: str, value: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from services.mesh.manifest import MANIFEST_VERSION, MODEL_FORMAT, Golden, Manif
 from services.retraining import measures
 from services.retraining.calibrate import fit_calibration
 from services.retraining.dataset import Horizon, Part, Recorded, canonical_order, data_hash, split
+from services.retraining.frozen import frozen_reference
 from services.retraining.train import Settings, fit, margins
 
 # Spread over the margins of the validation part; beside them one row of missing values, which tries every default way.
@@ -39,11 +41,15 @@ def build(
     horizon: Horizon,
     settings: Settings,
     key: Ed25519PrivateKey,
+    *,
+    segments: Sequence[str] | None = None,
+    actions: Mapping[str, int] | None = None,
 ) -> Bundle:
     """Validate the procedure on the last matured stretch, repeat it on all matured data, sign the result.
 
     ``metrics`` in the manifest are those of the validated model, which learned nothing younger than one label delay
     before the validation part; average precision and AUC are honest there, calibration was fitted on the same rows.
+    ``segments`` (of each row, its channel) and ``actions`` (how often each was taken) make the reference finer.
     Raises `TrainingRefused`.
     """
     assert recorded.rows.shape[1] == len(identity.feature_names), "rows have other columns than feature_names"
@@ -85,6 +91,15 @@ def build(
         metrics=metrics | {f"fallback_{name}": value for name, value in fallback_metrics.items()},
         parameters=settings.parameters() | _prefixed("horizon", asdict(horizon)),
         xgboost_version=str(xgboost.__version__),
+        reference=frozen_reference(
+            recorded,
+            _exact(recorded, whole),
+            exact,
+            calibrated(calibration, margins(model, recorded.rows[exact.index], span)),
+            calibrated(calibration, margins(tried, recorded.rows[exact.index], span)),
+            segments,
+            actions,
+        ),
     )
     return sign(manifest, model, fallback, key)
 

@@ -173,7 +173,7 @@ def profile() -> dict[str, Any]:
     cell = {
         "window_start_ms": NOW_MS // HOUR_MS * HOUR_MS, "segment": "pos", "model_version": "2026-03-03.1",
         "records": 3, "inexact_records": 0, "features": [[0, 1, 2, 0, 0], [0, 3, 0, 0]], "scores": [table],
-        "values": [{"field": "channel", "value": "pos", "records": 3}, {"field": "country", "value": None, "records": 3}],
+        "values": [{"field": "country", "value": "FR", "records": 2}, {"field": "country", "value": None, "records": 1}],
         "amounts": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2],
     }  # fmt: skip
     return {

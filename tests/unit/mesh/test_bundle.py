@@ -43,7 +43,7 @@ GOLDEN_ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 def manifest(**changes: object) -> Manifest:
     whole = Manifest(
-        manifest_version=1,
+        manifest_version=2,
         model_version="2018-06-01.1",
         created_event_time_ms=1_527_811_200_000,
         feature_set=FEATURE_SET,
@@ -217,7 +217,7 @@ def test_a_signed_file_of_another_type_is_refused(content: bytes) -> None:
     assert refusal(as_fallback)[0] is Refusal.WRONG_FILE_TYPE
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, 1.0, True])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None, 2.0, True])
 def test_an_unknown_manifest_version_is_refused_before_its_fields(version: object) -> None:
     code, message = refusal(signed({"manifest_version": version}))
     assert code is Refusal.UNKNOWN_MANIFEST_VERSION
@@ -270,6 +270,8 @@ def test_every_field_is_needed_and_its_absence_named(field: str) -> None:
         ("metrics", {"average_precision": "high"}),
         ("metrics", None),
         ("parameters", {"eta": [0.1]}),
+        ("reference", []),
+        ("reference", {"rows": 1}),
     ],
 )
 def test_a_field_out_of_shape_is_refused_by_name(field: str, value: object) -> None:
@@ -285,7 +287,7 @@ def test_a_field_too_many_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"[]", b"null", b"\xff\xfe", b"{", b"[" * 100_000, b"{}" * 2, b'{"manifest_version":1']
+    "content", [b"[]", b"null", b"\xff\xfe", b"{", b"[" * 100_000, b"{}" * 2, b'{"manifest_version":2']
 )
 def test_a_signed_manifest_that_is_no_object_is_refused(content: bytes) -> None:
     assert refusal(signed(content))[0] in {Refusal.MALFORMED_MANIFEST, Refusal.UNKNOWN_MANIFEST_VERSION}
