@@ -40,6 +40,15 @@ def check(node: Node, vocabulary: Vocabulary, source: str) -> tuple[list[Express
     return checker.problems, frozenset(checker.reads)
 
 
+def mistakes_in(node: Node, vocabulary: Vocabulary, source: str) -> list[ExpressionProblem]:
+    """Check an expression of any type, as a definition is; return what is wrong."""
+    checker = _Checker(vocabulary, source)
+    checker.type_of(node)
+    if not checker.reads and not checker.problems:
+        checker.report(node, f"{checker.source} reads nothing of the event; write the value where it is used")
+    return checker.problems
+
+
 class _Checker:
     def __init__(self, vocabulary: Vocabulary, source: str) -> None:
         self.vocabulary = vocabulary
@@ -99,7 +108,9 @@ class _Checker:
             return self.report(node, f"{shown(name)} is a list; write `column in {name}`")
         if name in FUNCTIONS:
             return self.report(node, f"{shown(name)} is a function; write {FUNCTIONS[name].example}")
-        return self.report(node, f"unknown name {shown(name)} in {self.source}{suggest(name, known)}")
+        return self.report(
+            node, f"unknown name {shown(name)} in {self.source}{suggest(name, [*known, *self.vocabulary.definitions])}"
+        )
 
     def expect(self, node: Node, wanted: Type, around: str) -> None:
         found = self.type_of(node)

@@ -4,17 +4,23 @@ Missing values. Logic is Kleene's three-valued logic, of which only "certainly t
 hits only then. So every condition is compiled twice over, into *certainly true* and (under a ``not``) *certainly
 false*: the negation is carried down to the comparisons, where both are false for a missing value. Arrays stay plain
 booleans, and ``not (rate > 0.1)`` costs what ``rate <= 0.1`` costs and means the same.
+
+Why, and why not. The parts without and, or and not in them are *leaves*. Compiled with a list to note them in, a
+condition leaves each leaf's array behind in the columns that it was given, under the leaf itself: what was computed to
+decide is kept to explain, and nothing is computed twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.decisions.definitions import names_in, parts_of
 from services.decisions.functions import FUNCTIONS, texts_missing
 from services.decisions.syntax import (
     Arithmetic,
@@ -33,9 +39,10 @@ from services.decisions.syntax import (
     Text,
     Truth,
 )
-from services.decisions.vocabulary import Type, Vocabulary
+from services.decisions.vocabulary import ALWAYS_PRESENT, Type, Vocabulary
+from services.decisions.wording import text_of
 
-Columns: TypeAlias = Mapping[str, NDArray[Any]]
+Columns: TypeAlias = Mapping[Any, NDArray[Any]]
 Values: TypeAlias = Callable[[Columns], Any]
 Bits: TypeAlias = Callable[[Columns], Any]
 
@@ -43,17 +50,36 @@ OPPOSITE: dict[ComparisonSign, ComparisonSign] = {"<": ">=", ">=": "<", ">": "<=
 UFUNCS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal}
 
 
-def compile_condition(node: Node, vocabulary: Vocabulary) -> Bits:
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaf:
+    """One part of a condition that is true, false or not known by itself.
+
+    ``noted`` says what the array noted under this leaf means: where it certainly holds (True) or certainly does not
+    (False). ``texts`` and ``numbers`` name the columns without which it is not known; ``alone`` computes both truths
+    of it from columns, for what can be missing in other ways (a division by zero, coalesce).
+    """
+
+    text: str
+    noted: bool
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    alone: tuple[Bits, Bits] | None
+
+
+def compile_condition(node: Node, vocabulary: Vocabulary, leaves: list[Leaf] | None = None) -> Bits:
     """Compile a condition that ``check`` found right.
 
-    The closure takes columns of n rows and returns bool of shape (n,), or what broadcasts to it.
+    The closure takes columns of n rows and returns bool of shape (n,), or what broadcasts to it. With ``leaves`` the
+    leaves are added there, in the order in which they are written, and the closure notes each in its columns, which
+    then have to be a dict.
     """
-    return _Compiler(vocabulary).truth(node, True)
+    return _Compiler(vocabulary, leaves).truth(node, True)
 
 
 class _Compiler:
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, leaves: list[Leaf] | None = None) -> None:
         self.vocabulary = vocabulary
+        self.leaves = leaves
 
     def truth(self, node: Node, wanted: bool) -> Bits:
         """Compile to: where the node is certainly true (``wanted``), or certainly false (not ``wanted``)."""
@@ -65,12 +91,39 @@ class _Compiler:
                 return self.truth(operand, not wanted)
             case Logic(word=word, operands=operands):
                 return _joined([self.truth(operand, wanted) for operand in operands], every=(word == "and") is wanted)
-            case Comparison(operands=operands, signs=signs):
+            case Comparison(at=at, operands=operands, signs=signs):
                 pairs = [
-                    self.compared(operands[index], sign if wanted else OPPOSITE[sign], operands[index + 1])
+                    self.leaf(Comparison(at, operands[index : index + 2], (sign,)), wanted)
                     for index, sign in enumerate(signs)
                 ]
                 return _joined(pairs, every=wanted)
+        return self.leaf(node, wanted)
+
+    def leaf(self, node: Node, wanted: bool) -> Bits:
+        """Compile a part without and, or, not; note it where that is asked for."""
+        bits = self.bare(node, wanted)
+        if self.leaves is None:
+            return bits
+        names = sorted({name.name for name in names_in(node)} - self.vocabulary.lists.keys() - ALWAYS_PRESENT)
+        texts = tuple(name for name in names if self.vocabulary.columns[name] is Type.TEXT)
+        numbers = tuple(name for name in names if self.vocabulary.columns[name] is not Type.TEXT)
+        leaf = Leaf(text_of(node), wanted, texts, numbers, None)
+        if isinstance(node, Missing):
+            leaf = replace(leaf, texts=(), numbers=())
+        elif may_be_missing_otherwise(node):
+            leaf = replace(leaf, alone=(self.bare(node, True), self.bare(node, False)))
+        self.leaves.append(leaf)
+
+        def noted(columns: Any) -> Any:
+            found = columns[leaf] = bits(columns)
+            return found
+
+        return noted
+
+    def bare(self, node: Node, wanted: bool) -> Bits:
+        match node:
+            case Comparison(operands=(left, right), signs=(sign,)):
+                return self.compared(left, sign if wanted else OPPOSITE[sign], right)
             case Membership(operand=operand, collection=collection, negated=negated):
                 return self.member(operand, collection, wanted is not negated)
             case Missing(operand=operand, negated=negated):
@@ -199,6 +252,16 @@ class _Compiler:
             return ~(holds(column, literal) | texts_missing(column))
 
         return certainly_not
+
+
+def may_be_missing_otherwise(node: Node) -> bool:
+    """Whether a part can be missing where all its columns are there, or the other way round."""
+    match node:
+        case Arithmetic():
+            return True  # a division by zero; infinity less infinity
+        case Call(function="coalesce"):
+            return True
+    return any(map(may_be_missing_otherwise, parts_of(node)))
 
 
 def _is_literal(node: Node) -> bool:

@@ -20,6 +20,8 @@ CHARACTERS_MAX = 4_000_000  # a list of 100,000 ids with room to spare; parsed i
 DEPTH_MAX = 8  # the deepest honest policy has five levels
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+DURATION = re.compile(r"(\d{1,6})([smhd])")
+UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it: ten times faster
@@ -213,6 +215,26 @@ class Section:
             self.report(node.line, f"{key} of {self.what} is {shown(node.text)}; {remedy}")
             return None
         return float(node.text)
+
+    def whole(self, key: str, low: int, high: int, remedy: str) -> int | None:
+        """Return a whole number with ``low <= number <= high``, None when absent or wrong."""
+        number = self.number(key, low, high, remedy)
+        if number is not None and number != int(number):
+            self.report(self.line(key), f"{key} of {self.what} is {number:g}, not a whole number; {remedy}")
+            return None
+        return None if number is None else int(number)
+
+    def duration_ms(self, key: str, low: int, high: int, remedy: str) -> int | None:
+        """Return a duration such as 90s, 5m, 6h, 7d in milliseconds, None when absent or wrong."""
+        node = self.scalar(key)
+        if node is None:
+            return None
+        found = DURATION.fullmatch(node.text)
+        duration_ms = int(found[1]) * UNITS_MS[found[2]] if found else -1
+        if not low <= duration_ms <= high:
+            self.report(node.line, f"{key} of {self.what} is {shown(node.text)}; {remedy}")
+            return None
+        return duration_ms
 
     def section(self, key: str, remedy: str = "") -> Section | None:
         """Return a mapping below this one."""

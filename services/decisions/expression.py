@@ -14,7 +14,8 @@
                 | "(" value ")"                              lower upper length
     list        = name of a list | "[" value { "," value } "]"   round brackets do as well
     text        = "in double" | 'or single quotes'
-    column      = an event field, score, model_version, feature_status, or any feature by its name
+    column      = an event field, score, model_version, feature_status, challenger_gap, missing_features,
+                  any feature by its name, or a name that the policy defines
 
 Tightest first: sign, ``* /``, ``+ -``, comparisons, ``not``, ``and``, ``or``. Examples::
 
@@ -42,7 +43,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.decisions.check import check
-from services.decisions.compilation import Bits, Columns, compile_condition
+from services.decisions.compilation import Bits, Columns, Leaf, compile_condition
+from services.decisions.definitions import expanded
 from services.decisions.syntax import Node, parse
 from services.decisions.tokens import ExpressionProblem
 from services.decisions.vocabulary import Vocabulary
@@ -64,13 +66,16 @@ class Condition:
 
     ``hits(columns)`` takes columns of n rows and returns bool, shape (n,) or what broadcasts to it (``true`` reads no
     column): True where the condition is certainly true. Run it under ``np.errstate(all="ignore")``: overflow and
-    division by zero have their declared meaning. ``reads`` names the columns it needs, ``tree`` its parts.
+    division by zero have their declared meaning. ``reads`` names the columns it needs, ``tree`` its parts. ``noting``
+    is the same and notes each of ``leaves`` in the columns, which then have to be a dict.
     """
 
     source: str
     tree: Node
     reads: frozenset[str]
     hits: Bits
+    noting: Bits
+    leaves: tuple[Leaf, ...]
 
 
 def condition(source: str, vocabulary: Vocabulary) -> Condition:
@@ -80,10 +85,12 @@ def condition(source: str, vocabulary: Vocabulary) -> Condition:
         ExpressionError: with every mistake of names and types, or the first of syntax.
     """
     try:
-        tree = parse(source)
+        tree = expanded(parse(source), vocabulary.definitions)
     except ExpressionProblem as problem:
         raise ExpressionError([problem]) from None
     problems, reads = check(tree, vocabulary, source)
     if problems:
         raise ExpressionError(problems)
-    return Condition(source, tree, reads, compile_condition(tree, vocabulary))
+    leaves: list[Leaf] = []
+    noting = compile_condition(tree, vocabulary, leaves)
+    return Condition(source, tree, reads, compile_condition(tree, vocabulary), noting, tuple(leaves))

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
-from services.decisions.declared import ActingList, Declaration, Passthrough, Rule, Season, Thresholds
+from services.decisions import limits
+from services.decisions.check import mistakes_in
+from services.decisions.declared import ActingList, Declaration, Rule, Season, Thresholds
+from services.decisions.definitions import circle, circle_text, expanded, names_in
 from services.decisions.document import Mapping, Node, Scalar, Section
 from services.decisions.document import Sequence as Items
 from services.decisions.expression import Condition, ExpressionError, condition
 from services.decisions.functions import FUNCTIONS
 from services.decisions.mistakes import Mistake, shown, suggest
-from services.decisions.precedence import RESERVED_CODES
-from services.decisions.tokens import WORDS
-from services.decisions.verdict import ACTIONS, Action, Reason
-from services.decisions.vocabulary import EVENT_TEXTS, FEATURE_STATUSES, TextList, Vocabulary, payments_vocabulary
+from services.decisions.reading import IDENTIFIER, NAME_REMEDY, Reader, action_named
+from services.decisions.syntax import Node as Tree
+from services.decisions.syntax import parse
+from services.decisions.tokens import WORDS, ExpressionProblem
+from services.decisions.verdict import ACTIONS
+from services.decisions.vocabulary import EVENT_TEXTS, FEATURE_STATUSES, TextList, Type, payments_vocabulary
 
 RULES_MAX = 1_000
-SEGMENTS_MAX = 64  # a segment's index travels in one byte, and nobody tunes more by hand
 LIST_VALUES_MAX = 100_000
-SHARE_MAX = 0.2  # of declines let through; more is not a measurement but a hole
+DEFINITIONS_MAX = 200
 
 POLICY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
-IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,59}")
-NAME_REMEDY = "write small letters, digits and _, beginning with a letter, at most 60"
-SCORED_ACTIONS: tuple[Literal["challenge", "review", "decline"], ...] = ("challenge", "review", "decline")
 
 
 def declaration(root: Node, feature_names: Sequence[str], mistakes: list[Mistake]) -> Declaration:
@@ -54,7 +53,7 @@ class _Loader:
     def __init__(self, policy: Section, feature_names: Sequence[str]) -> None:
         self.policy = policy
         self.report = policy.report
-        self.vocabulary = payments_vocabulary(feature_names, {})
+        self.reader = Reader(payments_vocabulary(feature_names, {}))
         self.rule_lines: dict[str, int] = {}
 
     def declaration(self) -> Declaration:
@@ -65,10 +64,10 @@ class _Loader:
         description = policy.text("description", characters_max=2_000)
         owner = policy.text("owner", "write who answers for this policy")
         lists = self.lists()
-        self.vocabulary = Vocabulary(
-            self.vocabulary.columns, self.vocabulary.features, {entry.texts.name: entry.texts for entry in lists}
-        )
-        segments = self.segments()
+        texts = {entry.texts.name: entry.texts for entry in lists}
+        self.reader.vocabulary = replace(self.reader.vocabulary, lists=texts)
+        self.define()
+        segments = limits.segments(policy, self.reader)
         rules = self.rules(policy, Season.ALWAYS)
         bootstrap = policy.section(
             "bootstrap", "write `bootstrap:` and below it `rules:` for the time before the first model, or `rules: []`"
@@ -79,7 +78,11 @@ class _Loader:
             )
             bootstrap.close()
         fallback, statuses, fallback_rules = self.fallback(segments[-1])
-        passthrough = self.passthrough(name)
+        passthrough = limits.passthrough(policy, self.reader, name)
+        control = limits.control(policy, self.reader, name)
+        review = limits.review(policy, self.reader)
+        fuse = limits.fuse(policy)
+        approval = policy.choice("approval", ("one_person", "two_people"))
         policy.close()
         return Declaration(
             name=name,
@@ -91,6 +94,10 @@ class _Loader:
             fallback=fallback,
             fallback_statuses=statuses,
             passthrough=passthrough,
+            control=control,
+            review=review,
+            fuse=fuse,
+            two_people=approval == "two_people",
         )
 
     def lists(self) -> list[_ListEntry]:
@@ -103,7 +110,7 @@ class _Loader:
             line = section.line(name)
             if not IDENTIFIER.fullmatch(name):
                 self.report(line, f"list is named {shown(name)}; {NAME_REMEDY}")
-            elif name in self.vocabulary.columns or name in FUNCTIONS or name in WORDS:
+            elif name in self.reader.vocabulary.columns or name in FUNCTIONS or name in WORDS:
                 self.report(line, f"list {shown(name)} has the name of a column, function or word; name it otherwise")
             if isinstance(node, Items):
                 entries.append(_ListEntry(TextList(name, None, self.values(name, node.items)), None))
@@ -123,7 +130,7 @@ class _Loader:
         texts = TextList(name, field or None, self.values(name, section.items("values", "write values: [...]")))
         acting = None
         if acts:
-            reason = self.reason(section, name)
+            reason = self.reader.reason(section, name)
             acting = ActingList(texts, field, "block" if effect == "block" else "allow", reason)
         section.close()
         return _ListEntry(texts, acting)
@@ -145,55 +152,6 @@ class _Loader:
                 first[node.text] = node.line
         return frozenset(first)
 
-    def segments(self) -> tuple[Thresholds, ...]:
-        section = self.policy.section("thresholds", "write `thresholds:` and below it `default: {review: 0.5, ...}`")
-        if section is None:
-            return (Thresholds("default"),)
-        named: list[Thresholds] = []
-        lines: dict[str, int] = {}
-        for each in section.sections("segments", "segment"):
-            name = each.pattern("name", IDENTIFIER, NAME_REMEDY)
-            self.unique(name, each.line("name"), lines, "segment")
-            when = self.condition(each, "when", "write the condition under which this segment applies")
-            named.append(self.thresholds(each, f"segment {name}", when))
-            each.close()
-        if len(named) > SEGMENTS_MAX:
-            self.report(section.line("segments"), f"{len(named)} segments; {SEGMENTS_MAX} are allowed, join some")
-        default = section.section("default", "write `default: {review: 0.5, decline: 0.9}` for events of no segment")
-        section.close()
-        last = Thresholds("default")
-        if default:
-            last = self.thresholds(default, "the default segment", None)
-            default.close()
-        return (*named, last)
-
-    def thresholds(self, section: Section, segment: str, when: Condition | None) -> Thresholds:
-        """Read the thresholds of one segment: at least one, rising with strictness."""
-        cuts: dict[str, float] = {}
-        for action in SCORED_ACTIONS:
-            remedy = "a threshold is a probability above 0 and at most 1, such as 0.9"
-            cut = section.number(action, 1e-9, 1.0, remedy)
-            if cut is None:
-                continue
-            for milder, lower in cuts.items():
-                if lower >= cut:
-                    self.report(
-                        section.line(action),
-                        f"{segment} has {action}: {cut:g} but {milder}: {lower:g}, which then never acts; "
-                        f"put {milder} below {cut:g} or remove it",
-                    )
-            cuts[action] = cut
-        if not cuts and not section.asked.intersection(section.node.entries).intersection(SCORED_ACTIONS):
-            self.report(section.head_line, f"{segment} has no threshold; write challenge, review or decline: 0.9")
-        infinity = math.inf
-        return Thresholds(
-            segment,
-            when,
-            cuts.get("challenge", infinity),
-            cuts.get("review", infinity),
-            cuts.get("decline", infinity),
-        )
-
     def fallback(self, default: Thresholds) -> tuple[Thresholds, frozenset[str], list[Rule]]:
         section = self.policy.section(
             "fallback", "write `fallback:` and below it stricter `thresholds:` for when features are out of reach"
@@ -204,9 +162,9 @@ class _Loader:
         thresholds = Thresholds("the fallback section")
         inner = section.section("thresholds", "write thresholds stricter than the default's")
         if inner:
-            thresholds = self.thresholds(inner, "the fallback section", None)
+            thresholds = limits.thresholds(inner, "the fallback section", None)
             inner.close()
-            self.stricter(inner, thresholds, default)
+            limits.stricter(inner, thresholds, default)
         rules = self.rules(section, Season.FALLBACK)
         section.close()
         return thresholds, statuses, rules
@@ -223,75 +181,95 @@ class _Loader:
             self.report(section.line("applies_to"), "applies_to of fallback leaves out fallback itself; add it")
         return frozenset(statuses)
 
-    def stricter(self, section: Section, fallback: Thresholds, default: Thresholds) -> None:
-        """Refuse a fallback threshold that can never act, because the default's acts before it."""
-        for action in SCORED_ACTIONS:
-            cut, ordinary = getattr(fallback, action), getattr(default, action)
-            if math.isfinite(cut) and cut >= ordinary:
-                self.report(
-                    section.line(action),
-                    f"{action} of the fallback section is {cut:g}, not stricter than the default's {ordinary:g}; "
-                    f"write less than {ordinary:g} or remove it",
-                )
-
     def rules(self, section: Section, season: Season, remedy: str = "") -> list[Rule]:
         rules: list[Rule] = []
         for each in section.sections("rules", "rule", remedy):
             name = each.pattern("name", IDENTIFIER, NAME_REMEDY)
-            self.unique(name, each.line("name"), self.rule_lines, "rule")
-            when = self.condition(each, "when", "write the condition under which it hits")
+            self.reader.unique(each, name, self.rule_lines, "rule")
+            when = self.when(each)
             action = each.choice("action", ACTIONS, "write approve, challenge, review or decline")
-            reason = self.reason(each, name)
+            reason = self.reader.reason(each, name)
             owner = each.text("owner")
+            rate_remedy = "write the share of events that it should hit, above 0 and at most 1, such as 0.002"
+            expected_rate = each.number("expected_rate", 1e-9, 1.0, rate_remedy)
             each.text("description", characters_max=2_000)
             each.close()
             if when and action:
-                rules.append(Rule(name, when, _action(action), reason, season, owner))
+                rules.append(Rule(name, when, action_named(action), reason, season, owner, expected_rate))
         if len(self.rule_lines) > RULES_MAX:
             self.report(section.line("rules"), f"more than {RULES_MAX} rules; join some or use lists")
         return rules
 
-    def reason(self, section: Section, name: str) -> Reason:
-        code = section.pattern("code", IDENTIFIER, NAME_REMEDY, required=False) or name
-        if code in RESERVED_CODES:
-            key = "code" if "code" in section.node.entries else "name"
-            self.report(section.line(key), f"code {shown(code)} is one of Weir's own reason codes; choose another")
-        return code, section.text("reason", "write in one sentence what a person should read")
-
-    def passthrough(self, name: str) -> Passthrough:
-        section = self.policy.section("passthrough")
-        if section is None:
-            return Passthrough(0.0, name)
-        remedy = f"write the share of would-be declines to let through, from 0 to {SHARE_MAX:g}"
-        share = section.number("share", 0.0, SHARE_MAX, remedy)
-        if share is None and "share" not in section.node.entries:
-            self.report(section.head_line, f"passthrough has no share; {remedy}")
-        salt = section.text("salt") or name
-        when = self.condition(section, "when") if "when" in section.node.entries else None
-        section.close()
-        return Passthrough(share or 0.0, salt, when)
-
-    def condition(self, section: Section, key: str, remedy: str = "write a condition") -> Condition | None:
-        node = section.scalar(key, remedy)
-        if node is None:
+    def when(self, section: Section) -> Condition | None:
+        """Read a rule's condition: `when`, or `velocity`, or both, which then have to hold together."""
+        if "velocity" not in section.node.entries:
+            return self.reader.condition(section, "when", "write the condition under which it hits")
+        fast = limits.velocity(section, self.reader.vocabulary.features)
+        when = self.reader.condition_if_any(section, "when")
+        if not fast or (when is None and "when" in section.node.entries):
             return None
         try:
-            return condition(node.text, self.vocabulary)
-        except ExpressionError as error:
-            for problem in error.problems:
-                # Only a literal text keeps its lines; a folded one is one line to the reader of the message as well.
-                below = node.text.count("\n", 0, problem.at) if node.literal else 0
-                self.report(node.line + below, f"{section.what}: {problem.message}")
+            return condition(f"{fast} and ({when.source})" if when else fast, self.reader.vocabulary)
+        except ExpressionError as error:  # only by its length: both parts were right by themselves
+            section.report(section.line("when"), f"{section.what}: {error}")
             return None
 
-    def unique(self, name: str, line: int, lines: dict[str, int], what: str) -> None:
-        if name in lines:
-            self.report(
-                line, f"{what} {shown(name)} is declared a second time, first on line {lines[name]}; rename one"
-            )
-        elif name:
-            lines[name] = line
+    def define(self) -> None:
+        """Read the policy's own names for expressions, each after those that it uses."""
+        section = self.policy.section("definitions")
+        if section is None:
+            return
+        trees: dict[str, Tree] = {}
+        for name in section.node.entries:
+            tree = self.definition(section, name)
+            if tree is not None:
+                trees[name] = tree
+        if len(section.node.entries) > DEFINITIONS_MAX:
+            self.report(section.head_line, f"{len(section.node.entries)} definitions; {DEFINITIONS_MAX} are allowed")
+        uses = {name: frozenset(used.name for used in names_in(tree)) & trees.keys() for name, tree in trees.items()}
+        broken = section.node.entries.keys() - trees.keys()
+        for name in list(trees):
+            if way := circle(name, uses):
+                self.report(section.line(name), circle_text(way))
+                broken.add(name)
+        # What is broken has been said; conditions that use it stay silent about it.
+        silent = {**self.reader.vocabulary.columns, **dict.fromkeys(broken, Type.UNKNOWN)}
+        self.reader.vocabulary = replace(self.reader.vocabulary, columns=silent)
+        waiting = [name for name in trees if name not in broken]
+        while waiting:
+            name = next(each for each in waiting if not uses[each].intersection(waiting))
+            waiting.remove(name)
+            self.settle(section, name, trees[name])
 
+    def definition(self, section: Section, name: str) -> Tree | None:
+        """Parse one definition; None when it is no expression, or its name is taken."""
+        vocabulary, line = self.reader.vocabulary, section.line(name)
+        node = section.scalar(name, "write an expression")
+        if not IDENTIFIER.fullmatch(name):
+            self.report(line, f"definition is named {shown(name)}; {NAME_REMEDY}")
+        elif name in vocabulary.columns or name in vocabulary.lists or name in FUNCTIONS or name in WORDS:
+            self.report(line, f"definition {shown(name)} has the name of a column, list, function or word; rename it")
+        elif node is not None:
+            try:
+                return parse(node.text)
+            except ExpressionProblem as problem:
+                self.report(node.line, f"definition {shown(name)}: {problem.message}")
+        return None
 
-def _action(text: str) -> Action:
-    return next(action for action in ACTIONS if action == text)
+    def settle(self, section: Section, name: str, tree: Tree) -> None:
+        """Check a definition whose own parts are settled, and let conditions use it."""
+        vocabulary, node = self.reader.vocabulary, section.scalar(name)
+        assert node is not None
+        whole = tree
+        try:
+            whole = expanded(tree, vocabulary.definitions)
+            problems = mistakes_in(whole, vocabulary, node.text)
+        except ExpressionProblem as too_large:
+            problems = [too_large]
+        for problem in problems:
+            self.report(node.line, f"definition {shown(name)}: {problem.message}")
+        if problems:
+            columns = {**vocabulary.columns, name: Type.UNKNOWN}
+            self.reader.vocabulary = replace(vocabulary, columns=columns)
+        else:
+            self.reader.vocabulary = replace(vocabulary, definitions={**vocabulary.definitions, name: whole})

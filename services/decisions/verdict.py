@@ -7,6 +7,12 @@ from typing import Literal, TypeAlias
 
 Action: TypeAlias = Literal["approve", "challenge", "review", "decline"]
 ACTIONS: tuple[Action, ...] = ("approve", "challenge", "review", "decline")  # from mildest to strictest
+DONE: dict[Action, str] = {
+    "approve": "approved",
+    "challenge": "challenged",
+    "review": "reviewed",
+    "decline": "declined",
+}
 STRICTNESS: dict[Action, int] = {action: level for level, action in enumerate(ACTIONS)}
 
 Reason: TypeAlias = tuple[str, str]  # machine code, text for people
@@ -18,7 +24,7 @@ class Verdict:
 
     ``reasons`` call for the action taken, what decided first, then the circumstances; ``rule_hits`` names every rule
     that hit, overruled ones too, in the order of the file. ``propensity`` is the probability with which this policy
-    takes this action on this event: 1.0 unless a pass-through could have changed it.
+    takes this action on this event: 1.0 unless a pass-through or the control group could have changed it.
     """
 
     action: Action

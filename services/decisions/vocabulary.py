@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from services.decisions.syntax import Node
+
 
 class Type(Enum):
     """What a part of a condition yields."""
@@ -16,7 +18,7 @@ class Type(Enum):
     UNKNOWN = "unknown"  # already reported as a mistake; whoever meets it stays silent
 
 
-EVENT_NUMBERS = ("amount", "amount_minor", "event_time_ms", "score")
+EVENT_NUMBERS = ("amount", "amount_minor", "event_time_ms", "score", "challenger_gap", "missing_features")
 EVENT_TEXTS = (
     "customer_id",
     "terminal_id",
@@ -29,7 +31,16 @@ EVENT_TEXTS = (
 )
 # Never null in a scored event, so `is missing` on them can only be a misunderstanding.
 ALWAYS_PRESENT = frozenset(
-    {"amount", "amount_minor", "event_time_ms", "customer_id", "terminal_id", "model_version", "feature_status"}
+    {
+        "amount",
+        "amount_minor",
+        "event_time_ms",
+        "customer_id",
+        "terminal_id",
+        "model_version",
+        "feature_status",
+        "missing_features",
+    }
 )
 FEATURE_STATUSES = ("ok", "saturated", "stale", "fallback")
 
@@ -48,12 +59,14 @@ class Vocabulary:
     """Every name by its meaning.
 
     ``features`` are float32 columns; a literal that meets one is rounded to float32 first, so that ``rate > 0.1`` is
-    false for the rate 0.1. A feature with the name of an event field (``amount``) is read from the event, exactly.
+    false for the rate 0.1. ``challenger_gap`` is the largest distance between the score and a challenger's (missing
+    without challengers), ``missing_features`` how many columns of the vector are. A feature with the name of an event field (``amount``) is read from the event, exactly.
     """
 
     columns: Mapping[str, Type]
     features: frozenset[str]
     lists: Mapping[str, TextList] = field(default_factory=dict)
+    definitions: Mapping[str, Node] = field(default_factory=dict)  # the policy's own names, already expanded
 
 
 def payments_vocabulary(feature_names: Iterable[str], lists: Mapping[str, TextList]) -> Vocabulary:

@@ -12,8 +12,11 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from io import BytesIO
 from operator import call
 from typing import Any, Final
+
+import fastavro
 
 from services.mesh.codec import Codec, Schema, own_fields_schema, read
 from services.mesh.errors import Fatal
@@ -162,6 +165,9 @@ class _Pattern:
             return lambda raw: None if raw == _NULL else rest(raw[1:])
         if isinstance(kind, dict) and kind["type"] == "enum":
             return {bytes([2 * number]): symbol for number, symbol in enumerate(kind["symbols"])}.__getitem__
+        if isinstance(kind, dict) and kind["type"] == "array":
+            parsed = fastavro.parse_schema(kind)  # of a type that defines all that it uses
+            return lambda raw: [] if raw == _NULL else fastavro.schemaless_reader(BytesIO(raw), parsed, None)
         raise Fatal(f"Avro type {kind}: its value can't be part of an excerpt; use Codec.decode")
 
     def _resolved(self, kind: Any) -> Any:

@@ -35,6 +35,8 @@ ORDINARY: dict[str, Any] = {
     "amount": 25.0,
     "event_time_ms": 1_522_584_000_000,  # 2018-04-01 12:00 UTC, a Sunday
     "score": 0.01,
+    "challenger_gap": float("nan"),
+    "missing_features": 0.0,
     "model_version": "m-1",
     "feature_status": "ok",
 }
@@ -50,7 +52,7 @@ def columns_of(*events: dict[str, Any]) -> Columns:
         values = [row[name] for row in rows]
         if name in ("amount_minor", "event_time_ms"):
             return np.array(values, np.int64)
-        if name in ("amount", "score"):
+        if name in ("amount", "score", "challenger_gap", "missing_features"):
             return np.array(values, np.float64)
         if name in FEATURES:
             return np.array(values, np.float32)
