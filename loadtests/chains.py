@@ -12,7 +12,7 @@ from loadtests.bare_hop import HOPS, bare_stage, bare_topic
 from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.ports import InRecord
 from services.mesh.topics import DECISIONS, EVENTS_RAW
-from services.mesh.topology import STAGES
+from services.mesh.topology import EVENT_CHAIN
 from services.platform.ports import HOST
 from services.platform.probes import http_answers
 from services.platform.servers import Servers
@@ -38,7 +38,7 @@ class Chain:
 def start_mesh(servers: Servers, partitions: int, instances: int, extra: Mapping[str, str]) -> Chain:
     """Every stage, healthy. The topics must exist."""
     _start(servers, stage_specs(servers.data, servers.endpoints, partitions, instances, extra))
-    hops = {stage.name: [instance_name(stage, slot) for slot in range(instances)] for stage in STAGES}
+    hops = {stage.name: [instance_name(stage, slot) for slot in range(instances)] for stage in EVENT_CHAIN}
     return Chain(name="mesh", source=EVENTS_RAW.name, target=DECISIONS.name, hops=hops)
 
 
@@ -70,7 +70,7 @@ def create_bare_topics(kafka: str, partitions: int) -> None:
 def payload_bytes(kafka: str) -> list[int]:
     """Mean size of the values that each stage of the mesh writes, in the order of stages, from a sample."""
     means = []
-    for stage in STAGES:
+    for stage in EVENT_CHAIN:
         reader = KafkaReader(kafka, stage.produces[0].name, "loadtests.sizes")
         sizes: list[int] = []
         records: list[InRecord]

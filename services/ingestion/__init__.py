@@ -1,7 +1,14 @@
 """Ingestion: the door of the mesh. What passes it is valid, on time, in its customer's partition, and there once.
 
+Two processes share this room, one for each raw topic (``WEIR_INTAKE``): ``ingestion`` judges events and
+``ingestion-outcomes`` outcomes, by the same rules and the same code. What follows is said of events; of outcomes it
+holds for ``outcomes.raw.v1`` and ``outcomes.v1``, with ``outcome_id`` for the identity and ``observed_time_ms`` for the
+clock. An outcome may be months younger than its event; late is only one that was *observed* more than
+``WEIR_OUTCOME_LATENESS`` (45 days) before the partition's latest observation, which bounds the memory of repeats.
+
 Consumes
     ``events.raw.v1``: payments as producers send them, JSON or registry Avro, told apart by the magic byte.
+    ``outcomes.raw.v1``: what they turned out to be, the same way.
 
 Does
     Checks every record, in this order; the first check that fails names the reject code:
@@ -17,6 +24,7 @@ Does
 
 Produces
     ``events.v1``: accepted payments in normal form, in the partition they were accepted from, keyed by customer.
+    ``outcomes.v1``: accepted outcomes, likewise.
     ``dead-letters.v1``: every refused record with its bytes and cause. ``events.raw.v1``: records under a wrong key.
 
 Guarantees

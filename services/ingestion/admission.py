@@ -1,8 +1,8 @@
-"""Who may pass: the state of one raw partition and its verdict on each valid event, in log order. Pure."""
+"""Who may pass: the state of one raw partition and its verdict on each valid record, in log order. Pure."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services.ingestion.event_clock import ClockRules, EventClock
 from services.ingestion.seen import SeenIdentities, bucket_ms_of
@@ -13,21 +13,24 @@ from services.mesh.records import EventRaw
 
 
 class Candidate(NamedTuple):
-    """A valid event in its customer's partition, ready to be judged."""
+    """A valid event or outcome in its customer's partition, ready to be judged."""
 
-    event: EventRaw
+    record: Any  # EventRaw or OutcomeRaw
     key: bytes  # the customer_id
     identity: bytes
     body: int  # hash
+    time_ms: int  # what the partition's clock runs on
+    event: bytes  # identity of the event that it is, or is about
 
     @classmethod
     def of(cls, event: EventRaw, key: bytes) -> Candidate:
         """The candidate of ``event``, whose customer is ``key``."""
-        return cls(event, key, identity_of(event["customer_id"], event["event_id"]), body_hash_of(event))
+        identity = identity_of(event["customer_id"], event["event_id"])
+        return cls(event, key, identity, body_hash_of(event), event["event_time_ms"], identity)
 
 
 class Repeat:
-    """The verdict on an event that was accepted before: drop it."""
+    """The verdict on a record that was accepted before: drop it."""
 
 
 REPEAT = Repeat()
@@ -46,27 +49,27 @@ class Admission:
         """The lowest bucket that still counts."""
         return self.clock.late_before_ms // self._bucket_ms
 
-    def bucket_of(self, event_time_ms: int) -> int:
-        """The bucket that keeps an event of this time."""
-        return event_time_ms // self._bucket_ms
+    def bucket_of(self, time_ms: int) -> int:
+        """The bucket that keeps a record of this time."""
+        return time_ms // self._bucket_ms
 
     def judge(self, candidate: Candidate, append_time_ms: int, probed: int | None) -> Poison | Repeat | None:
         """Accept (None), drop or refuse; state changes only for what is accepted, and for a jump's voice."""
-        event, key, identity, body = candidate
-        event_time_ms = event["event_time_ms"]
-        poison = self.clock.refuse(event_time_ms, append_time_ms, key, identity)
+        record, key, identity, body, time_ms, _ = candidate
+        poison = self.clock.refuse(time_ms, append_time_ms, key, identity)
         if poison is not None:
             return poison
         known = self.seen.body_of(identity, probed, self.floor)
         if known is None:
-            self.clock.accept(event_time_ms)
-            self.seen.add(identity, body, event_time_ms // self._bucket_ms)
+            self.clock.accept(time_ms)
+            self.seen.add(identity, body, time_ms // self._bucket_ms)
             return None
         if known == body:
             return REPEAT
+        field = "outcome_id" if "outcome_id" in record else "event_id"
         return Poison(
             RejectCode.CONFLICT,
-            f"event_id={event['event_id']!r} of this customer was accepted before with another body; "
-            "an event never changes: send the new one under an id of its own",
-            "event_id",
+            f"{field}={record[field]!r} of this customer was accepted before with another body; "
+            "what was said never changes: send the new one under an id of its own",
+            field,
         )

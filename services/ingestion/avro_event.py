@@ -10,7 +10,7 @@ one that the writer does not have gets its default in ``validation``.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from services.ingestion.validation import shown
@@ -27,18 +27,19 @@ _KNOWN: Final = frozenset(EventRaw.__annotations__)
 
 
 class AvroEvents:
-    """Decodes records of the allowed writer schemas.
+    """Decodes records of the allowed writer schemas into the fields that are ``known``: an event's, unless told so.
 
     ``writer_schemas``: schema id -> schema as parsed JSON; the versions registered for the topic's subject. It is
     looked up on each id's first sight, so a mapping that learns of new versions while running works.
     """
 
-    def __init__(self, writer_schemas: Mapping[int, Mapping[str, Any]]) -> None:
+    def __init__(self, writer_schemas: Mapping[int, Mapping[str, Any]], known: Collection[str] = _KNOWN) -> None:
         self._writer_schemas = writer_schemas
+        self._known = frozenset(known)
         self._compiled: dict[int, tuple[tuple[str, Reader], ...]] = {}
 
     def fields(self, value: bytes) -> dict[str, Any]:
-        """The event's fields in ``value`` (wire format). Raises Poison."""
+        """The record's fields in ``value`` (wire format). Raises Poison."""
         schema_id = schema_id_of(value)
         if schema_id is None:
             raise _malformed(value, "", "has no room for the 5 bytes of a schema id after magic byte 0")
@@ -52,7 +53,7 @@ class AvroEvents:
             raise _malformed(value, name, f"schema {schema_id}, byte {at}: {error}") from error
         if at != len(value):
             raise _malformed(value, "", f"schema {schema_id}: {len(value) - at} bytes are left after its last field")
-        return {name: fields[name] for name in fields if name in _KNOWN}
+        return {name: fields[name] for name in fields if name in self._known}
 
     def _compile(self, schema_id: int) -> tuple[tuple[str, Reader], ...]:
         schema = self._writer_schemas.get(schema_id)

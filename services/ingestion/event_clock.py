@@ -38,6 +38,8 @@ class ClockRules:
     lateness_ms: int = 3_600_000
     ahead_ms: int = 300_000
     jump_ms: int = 86_400_000
+    field: str = "event_time_ms"  # what the clock runs on, for messages
+    setting: str = "WEIR_LATENESS"  # what allows more
 
 
 class EventClock:
@@ -66,25 +68,25 @@ class EventClock:
         if event_time_ms > append_time_ms + rules.ahead_ms:
             return Poison(
                 RejectCode.CLOCK_AHEAD,
-                f"event_time_ms={event_time_ms} is {_span(event_time_ms - append_time_ms)} after its arrival at "
+                f"{rules.field}={event_time_ms} is {_span(event_time_ms - append_time_ms)} after its arrival at "
                 f"{append_time_ms}; {_span(rules.ahead_ms)} are allowed; set the sender's clock, and check its unit",
-                "event_time_ms",
+                rules.field,
             )
         now_ms = self.now_ms
         if event_time_ms < now_ms - rules.lateness_ms:
             return Poison(
                 RejectCode.LATE,
-                f"event_time_ms={event_time_ms} is {_span(now_ms - event_time_ms)} behind the partition's clock "
-                f"{now_ms}; {_span(rules.lateness_ms)} are allowed; send sooner, or raise WEIR_LATENESS",
-                "event_time_ms",
+                f"{rules.field}={event_time_ms} is {_span(now_ms - event_time_ms)} behind the partition's clock "
+                f"{now_ms}; {_span(rules.lateness_ms)} are allowed; send sooner, or raise {rules.setting}",
+                rules.field,
             )
         if now_ms and event_time_ms > now_ms + rules.jump_ms and not self._agreed(event_time_ms, customer, identity):
             return Poison(
                 RejectCode.CLOCK_JUMP,
-                f"event_time_ms={event_time_ms} is {_span(event_time_ms - now_ms)} ahead of the partition's clock "
+                f"{rules.field}={event_time_ms} is {_span(event_time_ms - now_ms)} ahead of the partition's clock "
                 f"{now_ms}; until {JUMP_CUSTOMERS} customers in a row agree, {_span(rules.jump_ms)} are allowed; "
                 f"{len(self._voices)} voices so far; send again once the clock has moved",
-                "event_time_ms",
+                rules.field,
             )
         return None
 

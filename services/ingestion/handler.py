@@ -1,4 +1,4 @@
-"""Ingestion's thinking: raw records in, accepted events and dead letters out."""
+"""Ingestion's thinking: raw records in, accepted events or outcomes and dead letters out."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from typing import Any, Final, NamedTuple
 
 from services.ingestion.admission import Admission, Candidate, Repeat
 from services.ingestion.avro_event import AvroEvents
+from services.ingestion.intake import EVENT_INTAKE, Intake
 from services.ingestion.keeper import Keeper
-from services.ingestion.reading import read_event
+from services.ingestion.reading import read_record
 from services.ingestion.rebuild import AcceptedLog, rebuild
 from services.ingestion.settings import IngestionSettings
 from services.mesh.codec import Codec
 from services.mesh.errors import Poison, RejectCode
 from services.mesh.headers import TRACEPARENT, WEIR, find, traceparent_of
-from services.mesh.identity import identity_of
 from services.mesh.metrics import Metrics
 from services.mesh.partitioner import Partitioner
 from services.mesh.ports import Clock, CommittedOffset, Header, InRecord, StateStore
-from services.mesh.records import Event, EventRaw
 from services.mesh.stage import Emit, dead_letter
-from services.mesh.topics import EVENTS, EVENTS_RAW
-from services.mesh.topology import INGESTION
 from services.mesh.watermark import Marks
 
 ReadRaw = Callable[[int, int, int], Iterator[list[InRecord]]]
@@ -39,7 +36,7 @@ class Misplaced(NamedTuple):
     """A valid event in a partition that is not its customer's: to be sent once more under ``key``."""
 
     key: bytes
-    identity: bytes
+    event: bytes  # identity
 
 
 Verdict = Candidate | Misplaced | Repeat | Poison
@@ -49,7 +46,8 @@ class IngestionHandler:
     """Implements ``services.mesh.stage.Handler``.
 
     ``writer_schemas``: schema id -> schema of every version registered for the raw topic. ``read_raw``: committed
-    records of a partition of ``events.raw.v1``. ``accepted``: ``events.v1``, the truth when the store is lost.
+    records of a partition of the raw topic. ``accepted``: the accepted topic, the truth when the store is lost.
+    ``intake``: whether this door is for events or for outcomes.
     """
 
     def __init__(
@@ -62,14 +60,16 @@ class IngestionHandler:
         writer_schemas: Mapping[int, Mapping[str, Any]],
         clock: Clock,
         metrics: Metrics,
+        intake: Intake = EVENT_INTAKE,
     ) -> None:
+        self._intake = intake
         self._settings = settings
         self._read_raw = read_raw
         self._accepted = accepted
         self._metrics = metrics
         self._partitioner = Partitioner(settings.partitions)
-        self._avro = AvroEvents(writer_schemas)
-        self._codec = Codec("payments/event.v1.avsc")
+        self._avro = AvroEvents(writer_schemas, intake.fields)
+        self._codec = Codec(intake.schema_file)
         self._keeper = Keeper(store, settings.rules, clock)
         self._admissions: dict[int, Admission] = {}
         self._counts: Counter[str] = Counter()
@@ -85,14 +85,14 @@ class IngestionHandler:
             self._keeper.own(partition, admission, start)
             self._replay(partition, start, offset)
         else:
-            admission, start, read = rebuild(self._accepted, partition, self._settings.rules, self._codec)
+            admission, start, read = rebuild(self._accepted, partition, self._settings.rules, self._intake)
             self._admissions[partition] = admission
             self._keeper.own(partition, admission, None)
             self._metrics.add("weir_replayed", read)
             if read or offset:
                 logging.info(
-                    "ingestion: partition %d rebuilt from %d events of %s, going on at raw offset %d of %d",
-                    partition, read, EVENTS.name, start, offset,
+                    "ingestion: partition %d rebuilt from %d records of %s, going on at raw offset %d of %d",
+                    partition, read, self._intake.accepted.name, start, offset,
                 )  # fmt: skip
             self._hear(partition, admission, start, offset)
         self._keeper.committed(partition, offset)
@@ -107,13 +107,13 @@ class IngestionHandler:
         emits: list[Emit] = []
         for source, (record, verdict) in enumerate(zip(batch, self._verdicts(batch), strict=True)):
             if isinstance(verdict, Candidate):
-                emits.append(self._accepted_event(record, source, verdict))
+                emits.append(self._accepted_record(record, source, verdict))
             elif isinstance(verdict, Poison):
-                emits.append(dead_letter(record, source, INGESTION.name, _placed(verdict, record)))
+                emits.append(dead_letter(record, source, self._intake.stage.name, _placed(verdict, record)))
             elif isinstance(verdict, Misplaced):
                 self._counts["weir_rekeyed"] += 1
-                headers = tuple(record.headers) or ((TRACEPARENT, traceparent_of(verdict.identity)),)
-                emits.append(Emit(EVENTS_RAW.name, verdict.key, record.value, None, source, headers))
+                headers = tuple(record.headers) or ((TRACEPARENT, traceparent_of(verdict.event)),)
+                emits.append(Emit(self._intake.raw.name, verdict.key, record.value, None, source, headers))
             else:
                 self._counts["weir_duplicates"] += 1
         return emits
@@ -155,21 +155,21 @@ class IngestionHandler:
     def _examine(self, record: InRecord) -> Verdict:
         """All checks that need no state."""
         try:
-            event = read_event(record.value, self._avro)
-            key = event["customer_id"].encode()
+            said = read_record(record.value, self._avro, self._intake.valid)
+            key = said["customer_id"].encode()
             if self._partitioner.partition_of(key) == record.partition:
-                return Candidate.of(event, key)
-            return self._misplaced(record, event, key)
+                return self._intake.candidate(said, key)
+            return self._misplaced(record, said, key)
         except Poison as poison:
             return poison
 
-    def _misplaced(self, record: InRecord, event: EventRaw, key: bytes) -> Misplaced:
+    def _misplaced(self, record: InRecord, said: Mapping[str, Any], key: bytes) -> Misplaced:
         """Raises Poison for a record that a stage has sent before: sending it again would never end."""
         if find(record.headers, WEIR) is None:
-            return Misplaced(key, identity_of(event["customer_id"], event["event_id"]))
+            return Misplaced(key, self._intake.candidate(said, key).event)
         raise Poison(
             RejectCode.WRONG_KEY,
-            f"customer_id={event['customer_id']!r} belongs in partition {self._partitioner.partition_of(key)} of "
+            f"customer_id={said['customer_id']!r} belongs in partition {self._partitioner.partition_of(key)} of "
             f"{self._partitioner.partitions}, and the record was sent there before; is WEIR_PARTITIONS the topic's "
             "partition count?",
             "customer_id",
@@ -191,15 +191,16 @@ class IngestionHandler:
                 probed[asked[at][0]] = token
         return probed
 
-    def _accepted_event(self, record: InRecord, source: int, candidate: Candidate) -> Emit:
-        event: Event = {
-            **candidate.event,
+    def _accepted_record(self, record: InRecord, source: int, candidate: Candidate) -> Emit:
+        accepted = {
+            **candidate.record,
             "source_partition": record.partition,
             "source_offset": record.offset,
             "raw_append_time_ms": record.append_time_ms,
         }
-        trace: Header = (TRACEPARENT, _trace_of(record.headers) or traceparent_of(candidate.identity))
-        return Emit(EVENTS.name, candidate.key, self._codec.encode(event), record.partition, source, (trace,))
+        trace: Header = (TRACEPARENT, _trace_of(record.headers) or traceparent_of(candidate.event))
+        value = self._codec.encode(accepted)
+        return Emit(self._intake.accepted.name, candidate.key, value, record.partition, source, (trace,))
 
     def _replay(self, partition: int, start: int, end: int) -> None:
         """Bring a stored state from ``start`` to ``end`` without emitting: same rules, same verdicts."""
@@ -215,8 +216,7 @@ class IngestionHandler:
             for record in records:
                 found = self._examine(record)
                 if isinstance(found, Candidate):
-                    event_time_ms = found.event["event_time_ms"]
-                    admission.clock.refuse(event_time_ms, record.append_time_ms, found.key, found.identity)
+                    admission.clock.refuse(found.time_ms, record.append_time_ms, found.key, found.identity)
 
 
 def _trace_of(headers: Sequence[Header]) -> bytes | None:

@@ -52,5 +52,5 @@ def _refuse_repeated_key(value: bytes, fields: dict[str, Any]) -> None:
 
 _PLAIN: Final = frozenset(
     ("event_id", "customer_id", "terminal_id", "event_time_ms", "amount_minor", "currency", "channel", "country",
-     "device_id")
+     "device_id", "outcome_id", "label", "source", "observed_time_ms", "revises")
 )  # fmt: skip

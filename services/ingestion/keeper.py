@@ -100,7 +100,7 @@ class Keeper:
         kept = self._kept[partition]
         if kept.rewrite:
             return
-        bucket = kept.admission.bucket_of(candidate.event["event_time_ms"])
+        bucket = kept.admission.bucket_of(candidate.time_ms)
         kept.rows.setdefault(bucket, []).append(row_of(candidate.identity, candidate.body))
         kept.rows_count += 1
         if kept.rows_count >= STEP_ROWS_MAX:

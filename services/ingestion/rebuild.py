@@ -1,4 +1,4 @@
-"""State of a partition whose store is lost: taken back from the log.
+"""State of a partition whose store is lost: taken back from the log. (What is said of events holds for outcomes.)
 
 ``events.v1`` is the truth about what was accepted, whatever code or settings accepted it, so it is read, from its end
 backwards, until nothing further back can still count; then the raw records after the last accepted one are heard
@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
-from services.ingestion.admission import Admission
+from services.ingestion.admission import Admission, Candidate
 from services.ingestion.event_clock import ClockRules, EventClock
-from services.ingestion.validation import EVENT_TIME_MS_MAX, body_hash_of
+from services.ingestion.intake import Intake
+from services.ingestion.validation import EVENT_TIME_MS_MAX
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal, Poison
-from services.mesh.identity import identity_of
 from services.mesh.ports import InRecord
-from services.mesh.records import Event
 
 # The first look back covers an hour of a small stream; each further one is four times as long.
 _LOOK_BACK_FIRST: Final = 5_000
@@ -53,18 +52,21 @@ class Rebuilt(NamedTuple):
     read: int  # events looked at
 
 
-def rebuild(accepted: AcceptedLog, partition: int, rules: ClockRules, codec: Codec) -> Rebuilt:
-    """What ``events.v1[partition]`` says. Raises Transient, and Fatal for a record that is no event."""
+def rebuild(accepted: AcceptedLog, partition: int, rules: ClockRules, intake: Intake) -> Rebuilt:
+    """What the accepted topic's ``partition`` says. Raises Transient, and Fatal for a record that does not belong."""
+    codec = Codec(intake.schema_file)
     first, end = accepted.ends(partition)
     admission = Admission(rules)
     oldest_ms, next_offset, read, look_back = EVENT_TIME_MS_MAX, 0, 0, _LOOK_BACK_FIRST
     while end > first:
         start = max(first, end - look_back)
-        events = [_event(record, codec) for records in accepted.read(partition, start, end) for record in records]
+        events = [
+            _candidate(record, codec, intake) for records in accepted.read(partition, start, end) for record in records
+        ]
         if events:
             read += len(events)
-            next_offset = next_offset or events[-1]["source_offset"] + 1
-            times = [event["event_time_ms"] for event in events]
+            next_offset = next_offset or events[-1].record["source_offset"] + 1
+            times = [event.time_ms for event in events]
             oldest_ms = min(oldest_ms, *times)
             admission.clock = EventClock(rules, max(admission.clock.now_ms, *times))
             _remember(admission, events)
@@ -74,24 +76,24 @@ def rebuild(accepted: AcceptedLog, partition: int, rules: ClockRules, codec: Cod
     return Rebuilt(admission, next_offset, read)
 
 
-def _remember(admission: Admission, events: list[Event]) -> None:
+def _remember(admission: Admission, events: list[Candidate]) -> None:
     """Add ``events``, all older than what is known: of an identity that was used anew, the newest counts."""
     floor = admission.floor
-    identities = [identity_of(event["customer_id"], event["event_id"]) for event in events]
-    probed = admission.seen.probe(identities)
+    probed = admission.seen.probe([event.identity for event in events])
     for index in reversed(range(len(events))):
-        bucket = admission.bucket_of(events[index]["event_time_ms"])
-        if bucket >= floor and admission.seen.body_of(identities[index], probed.get(index), floor) is None:
-            admission.seen.add(identities[index], body_hash_of(events[index]), bucket)
+        event = events[index]
+        bucket = admission.bucket_of(event.time_ms)
+        if bucket >= floor and admission.seen.body_of(event.identity, probed.get(index), floor) is None:
+            admission.seen.add(event.identity, event.body, bucket)
     admission.seen.settle(floor)
 
 
-def _event(record: InRecord, codec: Codec) -> Event:
+def _candidate(record: InRecord, codec: Codec, intake: Intake) -> Candidate:
     try:
-        event: Event = codec.decode(record.value)  # type: ignore[assignment]
+        accepted = codec.decode(record.value)
     except Poison as poison:
         place = f"{record.topic}[{record.partition}]@{record.offset}"
         raise Fatal(
             f"{place}: {poison}; only ingestion may write there: find who did, then restore the topic"
         ) from poison
-    return event
+    return intake.candidate(accepted, accepted["customer_id"].encode())

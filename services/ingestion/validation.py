@@ -37,29 +37,29 @@ _COUNTRY: Final = re.compile("[A-Z]{2}")
 def valid_event(fields: Mapping[str, Any]) -> EventRaw:
     """``fields`` as an event in normal form; the id is derived when left out. Raises Poison."""
     if not fields.keys() <= _KNOWN:
-        _refuse_unknown(fields)
+        refuse_unknown(fields, EventRaw.__annotations__, "event")
     for name in _REQUIRED:
         if name not in fields:
-            _refuse_missing(name, fields)
+            refuse_missing(name, fields, "event")
     event_id = fields.get("event_id", _ABSENT)
     currency = fields.get("currency", CURRENCY_DEFAULT)
     channel = fields.get("channel")
     country = fields.get("country")
     device_id = fields.get("device_id")
     if event_id is not _ABSENT:
-        _check_text("event_id", event_id)
-    _check_text("customer_id", fields["customer_id"])
-    _check_text("terminal_id", fields["terminal_id"])
-    _check_integer("event_time_ms", fields["event_time_ms"], 1, EVENT_TIME_MS_MAX)
-    _check_integer("amount_minor", fields["amount_minor"], 0, AMOUNT_MINOR_MAX)
+        check_text("event_id", event_id)
+    check_text("customer_id", fields["customer_id"])
+    check_text("terminal_id", fields["terminal_id"])
+    check_integer("event_time_ms", fields["event_time_ms"], 1, EVENT_TIME_MS_MAX)
+    check_integer("amount_minor", fields["amount_minor"], 0, AMOUNT_MINOR_MAX)
     if type(currency) is not str or currency not in EXPONENTS:
         _refuse_currency(currency)
     if channel is not None:
-        _check_text("channel", channel)
+        check_text("channel", channel)
     if country is not None:
         _check_country(country)
     if device_id is not None:
-        _check_text("device_id", device_id)
+        check_text("device_id", device_id)
     event: EventRaw = {
         "event_id": "" if event_id is _ABSENT else event_id,
         "customer_id": fields["customer_id"],
@@ -105,59 +105,65 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARS_MAX else text[: _SHOWN_CHARS_MAX - 3] + "..."
 
 
-def _check_text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """A text of 1 to 128 plain characters. Raises Poison."""
     if type(value) is not str:
-        _refuse_type(name, value, "a string")
+        refuse_type(name, value, "a string")
     # Printable covers nearly all ids in 40 ns; the list decides about the rest.
     if 0 < len(value) <= TEXT_CHARS_MAX and (value.isprintable() or not _REFUSED_CHARACTERS.search(value)):
         return
     if not value:
-        _refuse_range(name, value, "must not be empty")
+        refuse_range(name, value, "must not be empty")
     if len(value) > TEXT_CHARS_MAX:
-        _refuse_range(name, value, f"has {len(value)} characters; at most {TEXT_CHARS_MAX} are allowed")
-    _refuse_range(name, value, "holds a control character, direction mark or lone surrogate; send plain text")
+        refuse_range(name, value, f"has {len(value)} characters; at most {TEXT_CHARS_MAX} are allowed")
+    refuse_range(name, value, "holds a control character, direction mark or lone surrogate; send plain text")
 
 
-def _check_integer(name: str, value: object, low: int, high: int) -> None:
+def check_integer(name: str, value: object, low: int, high: int) -> None:
+    """A whole number in ``low..high``. Raises Poison."""
     if type(value) is not int:  # also refuses bool, which is an int to isinstance
-        _refuse_type(name, value, "an integer, written without quotes, fraction or exponent")
+        refuse_type(name, value, "an integer, written without quotes, fraction or exponent")
     if not low <= value <= high:
-        _refuse_range(name, value, f"must lie in {low}..{high}")
+        refuse_range(name, value, f"must lie in {low}..{high}")
 
 
 def _check_country(value: object) -> None:
     if type(value) is not str:
-        _refuse_type("country", value, "a string, or left out")
+        refuse_type("country", value, "a string, or left out")
     if not _COUNTRY.fullmatch(value):
-        _refuse_range("country", value, "must be two upper-case letters (ISO 3166 alpha-2)")
+        refuse_range("country", value, "must be two upper-case letters (ISO 3166 alpha-2)")
 
 
 def _refuse_currency(value: object) -> NoReturn:
     if type(value) is not str:
-        _refuse_type("currency", value, f"a string, or left out for {CURRENCY_DEFAULT}")
-    _refuse_range("currency", value, "must be an ISO 4217 code in upper case, for example EUR")
+        refuse_type("currency", value, f"a string, or left out for {CURRENCY_DEFAULT}")
+    refuse_range("currency", value, "must be an ISO 4217 code in upper case, for example EUR")
 
 
-def _refuse_unknown(fields: Mapping[str, Any]) -> NoReturn:
-    name = min(str(field) for field in fields.keys() - _KNOWN)
+def refuse_unknown(fields: Mapping[str, Any], known: Mapping[str, Any], noun: str) -> NoReturn:
+    """A field that no ``noun`` has."""
+    name = min(str(field) for field in fields.keys() - known.keys())
     raise Poison(
         RejectCode.UNKNOWN_FIELD,
-        f"field {shown(name)} is none of the event's; the fields are {', '.join(EventRaw.__annotations__)}",
+        f"field {shown(name)} is none of the {noun}'s; the fields are {', '.join(known)}",
         _header_safe(name),
     )
 
 
-def _refuse_missing(name: str, fields: Mapping[str, Any]) -> NoReturn:
+def refuse_missing(name: str, fields: Mapping[str, Any], noun: str) -> NoReturn:
+    """A field that every ``noun`` has, and this one has not."""
     present = ", ".join(sorted(fields)) or "no fields"
-    raise Poison(RejectCode.MISSING_FIELD, f"{name} is missing (the record has {present}); every event needs it", name)
+    raise Poison(RejectCode.MISSING_FIELD, f"{name} is missing (the record has {present}); every {noun} needs it", name)
 
 
-def _refuse_type(name: str, value: object, wanted: str) -> NoReturn:
+def refuse_type(name: str, value: object, wanted: str) -> NoReturn:
+    """Not of the type that the field has."""
     message = f"{name}={shown(value)} ({type(value).__name__}): must be {wanted}"
     raise Poison(RejectCode.WRONG_TYPE, message, name)
 
 
-def _refuse_range(name: str, value: object, rule: str) -> NoReturn:
+def refuse_range(name: str, value: object, rule: str) -> NoReturn:
+    """Of the right type, and still nothing that the field may hold."""
     raise Poison(RejectCode.OUT_OF_RANGE, f"{name}={shown(value)}: {rule}", name)
 
 

@@ -70,6 +70,12 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="weir_models_refused", kind="counter", unit="models", help="Releases refused by verification.", worry="above zero"),
     Metric(name="weir_actions", kind="counter", unit="decisions", help="Decisions by action.", worry="the mix shifts",
            labels=("stage", "action")),
+    Metric(name="weir_labels", kind="counter", unit="labels", help="Labels made, observed or matured.", worry="flat while outcomes come in",
+           labels=("stage", "kind")),
+    Metric(name="weir_orphans", kind="counter", unit="outcomes", help="Outcomes that belong to no decision, by reason.",
+           worry="a jump: a sender names wrong events, or decisions are missing", labels=("stage", "reason")),
+    Metric(name="weir_outcomes_waiting", kind="gauge", unit="outcomes", help="Outcomes that wait for their decision.",
+           worry="growing: decisions lag, or outcomes name wrong events"),
     Metric(name="weir_policy_swaps", kind="counter", unit="swaps", help="Policies put in force.", worry="one nobody published"),
     Metric(name="weir_policies_refused", kind="counter", unit="policies", help="Policy releases refused.", worry="above zero"),
 )  # fmt: skip

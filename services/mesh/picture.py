@@ -28,16 +28,16 @@ def draw(stages: Sequence[Stage], participants: Sequence[Participant]) -> str:
     for number, stage in enumerate(stages):
         before = stages[number - 1] if number else None
         rail = "│" if number else " "
-        lines += _arrival(stage, before, _producers(stage.consumes, stages, participants), rail)
+        lines += _arrival(stage, before, _producers(_main_input(stage, before), stages, participants), rail)
         after = stages[number + 1] if number + 1 < len(stages) else None
-        lines += _box(stage, after, stages, participants, rail)
-        if after is None or after.consumes not in stage.produces:
+        lines += _box(stage, before, after, stages, participants, rail)
+        if after is None or _main_input(after, stage) not in stage.produces:
             lines += _departure(stage, stages, participants)
     lines += [
         " ▼",
         *_topic_line(f" {DEAD_LETTERS.name}{_readers(DEAD_LETTERS, stages, participants)}", DEAD_LETTERS),
     ]
-    touched = {topic.name for stage in stages for topic in (stage.consumes, *stage.produces, *stage.reads_whole)}
+    touched = {topic.name for stage in stages for topic in (*stage.inputs, *stage.produces, *stage.reads_whole)}
     for topic in _topics_of(participants):
         if topic.name not in touched:
             sources = " ".join(_producers(topic, stages, participants)) or "(nobody)"
@@ -49,9 +49,16 @@ def _arrival(stage: Stage, before: Stage | None, producers: Sequence[str], rail:
     """The arrow into ``stage``, with its topic; who feeds it besides the stage drawn above."""
     known = {f"({stage.name})", f"({before.name})" if before else ""}
     others = " ".join(name for name in producers if name not in known)
-    if before is not None and stage.consumes in before.produces:
-        return _arrow(stage.consumes, f", also from {others}" if others else "", rail)
-    return [_beside(rail, _centred(others or "(outside)")), *_arrow(stage.consumes, "", rail)]
+    topic = _main_input(stage, before)
+    if before is not None and topic in before.produces:
+        return _arrow(topic, f", also from {others}" if others else "", rail)
+    return [_beside(rail, _centred(others or "(outside)")), *_arrow(topic, "", rail)]
+
+
+def _main_input(stage: Stage, before: Stage | None) -> Topic:
+    """The input that the arrow into ``stage`` shows: what the stage above makes, or else its first."""
+    made = before.produces if before is not None else ()
+    return next((topic for topic in stage.inputs if topic in made), stage.consumes)
 
 
 def _arrow(topic: Topic, more: str, rail: str) -> list[str]:
@@ -62,13 +69,19 @@ def _arrow(topic: Topic, more: str, rail: str) -> list[str]:
 
 
 def _box(
-    stage: Stage, after: Stage | None, stages: Sequence[Stage], participants: Sequence[Participant], rail: str
+    stage: Stage,
+    before: Stage | None,
+    after: Stage | None,
+    stages: Sequence[Stage],
+    participants: Sequence[Participant],
+    rail: str,
 ) -> list[str]:
     """Three lines, with up to three notes to the right."""
     notes = [f"keeps {stage.state}"] if stage.state else []
-    for topic in stage.reads_whole:
+    beside = [topic for topic in stage.inputs if topic is not _main_input(stage, before)]
+    for topic in (*beside, *stage.reads_whole):
         notes.append(f"◀── {topic.name} ◀── {' '.join(_producers(topic, stages, participants)) or '(outside)'}")
-    onward = after.consumes if after is not None else None
+    onward = _main_input(after, stage) if after is not None else None
     for topic in stage.produces:
         if topic is stage.consumes:
             notes.append(f"──▶ {topic.name}, once more")
@@ -118,7 +131,7 @@ def _producers(topic: Topic, stages: Sequence[Stage], participants: Sequence[Par
 
 
 def _consumers(topic: Topic, stages: Sequence[Stage], participants: Sequence[Participant]) -> list[str]:
-    reading = [stage.name for stage in stages if topic is stage.consumes or topic in stage.reads_whole]
+    reading = [stage.name for stage in stages if topic in (*stage.inputs, *stage.reads_whole)]
     return [f"({name})" for name in (*reading, *(who.name for who in participants if topic in who.consumes))]
 
 

@@ -21,6 +21,8 @@ MODEL_BYTES_MAX = 8_388_608
 DAY_MS = 86_400_000
 # Features are rebuilt from the log: 37 days of windows + 1 day of lateness + a week in which somebody notices.
 DATA_RETENTION_MS = 45 * DAY_MS
+# Feedback joins outcomes with decisions of the last 120 days and is rebuilt from the log: those, and a week more.
+LOOP_RETENTION_MS = 130 * DAY_MS
 FOREVER_MS = -1
 
 PartitionRule = Literal["data", "one"]
@@ -66,6 +68,7 @@ OUTCOMES_RAW = Topic(
     schemas=("payments/outcome_raw.v1.avsc",),
     key="customer_id",
     owner="producers",
+    retention_ms=LOOP_RETENTION_MS,
 )
 EVENTS = Topic(
     name="events.v1",
@@ -101,6 +104,7 @@ DECISIONS = Topic(
     schemas=("decision.v1.avsc",),
     key="customer_id",
     owner="decisions",
+    retention_ms=LOOP_RETENTION_MS,
 )
 OUTCOMES = Topic(
     name="outcomes.v1",
@@ -108,6 +112,7 @@ OUTCOMES = Topic(
     schemas=("payments/outcome.v1.avsc",),
     key="customer_id",
     owner="ingestion",
+    retention_ms=LOOP_RETENTION_MS,
 )
 LABELS = Topic(
     name="labels.v1",
@@ -115,6 +120,7 @@ LABELS = Topic(
     schemas=("labelled.v1.avsc",),
     key="customer_id",
     owner="feedback",
+    retention_ms=LOOP_RETENTION_MS,
 )
 OUTCOMES_ORPHAN = Topic(
     name="outcomes.orphan.v1",
@@ -122,6 +128,7 @@ OUTCOMES_ORPHAN = Topic(
     schemas=("outcome_orphan.v1.avsc",),
     key="customer_id",
     owner="feedback",
+    retention_ms=LOOP_RETENTION_MS,
 )
 PROFILES = Topic(
     name="profiles.v1",

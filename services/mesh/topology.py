@@ -100,19 +100,30 @@ DECIDING = Stage(
     reads_whole=(POLICIES,),
 )
 
-STAGES: tuple[Stage, ...] = (INGESTION, FEATURES_CUSTOMER, FEATURES_TERMINAL, SCORING, DECIDING)
+OUTCOME_INTAKE = Stage(
+    name="ingestion-outcomes",
+    service="ingestion",
+    consumes=OUTCOMES_RAW,
+    produces=(OUTCOMES, DEAD_LETTERS, OUTCOMES_RAW),
+    state="a clock of observations and seen identities for each partition",
+    marked=False,
+)
+FEEDBACK = Stage(
+    name="feedback",
+    service="feedback",
+    consumes=DECISIONS,
+    also_consumes=(OUTCOMES,),
+    produces=(LABELS, OUTCOMES_ORPHAN, UPDATES_TERMINAL, DEAD_LETTERS),
+    state="decisions of 120 days, and outcomes that wait",
+    lane=1,
+)
+
+# From what a producer sends to the decision: the stages that an event passes, in their order.
+EVENT_CHAIN: tuple[Stage, ...] = (INGESTION, FEATURES_CUSTOMER, FEATURES_TERMINAL, SCORING, DECIDING)
+STAGES: tuple[Stage, ...] = (*EVENT_CHAIN, OUTCOME_INTAKE, FEEDBACK)
 
 SIMULATOR = Participant(
     name="simulator", service="simulator", consumes=(DECISIONS,), produces=(EVENTS_RAW, OUTCOMES_RAW)
-)
-OUTCOME_INTAKE = Participant(
-    name="ingestion-outcomes", service="ingestion", consumes=(OUTCOMES_RAW,), produces=(OUTCOMES,)
-)
-FEEDBACK = Participant(
-    name="feedback",
-    service="feedback",
-    consumes=(DECISIONS, OUTCOMES),
-    produces=(LABELS, OUTCOMES_ORPHAN, UPDATES_TERMINAL),
 )
 DRIFT = Participant(name="drift", service="drift", consumes=(PROFILES, LABELS, MODELS), produces=(DRIFT_ALERTS,))
 RETRAINING = Participant(
@@ -124,7 +135,7 @@ RETRAINING = Participant(
 DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
 LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, OUTCOMES_ORPHAN))
 
-PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, OUTCOME_INTAKE, FEEDBACK, DRIFT, RETRAINING, DEPLOY, LOOKUP)
+PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, DRIFT, RETRAINING, DEPLOY, LOOKUP)
 
 
 def stage_named(name: str) -> Stage:

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.mesh.errors import Transient
+from services.mesh.topics import Topic
 from services.mesh.topology import STAGES, Stage
 from services.platform.ports import HOST
 from services.platform.scan import committed_records
@@ -27,7 +28,7 @@ _LOOK_WAIT_S = 2.0
 _HEALTH_WAIT_S = 1.0
 _STILL_S = 0.5  # a stage that has work commits ten times as often
 _COUNTED_OFFSETS_MAX = 2_000  # a killed process leaves one batch at most; beyond, the difference is small
-GAUGES = frozenset({"weir_seen_identities", "weir_state_entities", "weir_state_unreachable"})
+GAUGES = frozenset({"weir_seen_identities", "weir_state_entities", "weir_state_unreachable", "weir_outcomes_waiting"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class Stretch(NamedTuple):
     """Part of a partition that a stage has not committed."""
 
     stage: Stage
+    topic: Topic
     partition: int
     done: int
     end: int
@@ -82,17 +84,18 @@ class Observer:
         try:
             partitions = self._partitions(_LOOK_WAIT_S)
             ends = self._ends(partitions)
-            return {stage.name: self._lag(stage, partitions[stage.consumes.name], ends) for stage in STAGES}
+            return {stage.name: self._lag(stage, partitions, ends) for stage in STAGES}
         except (KafkaException, TimeoutError) as error:
             raise Transient(f"lags: {error}") from error
 
     def committed(self) -> dict[str, dict[int, int]]:
-        """For each stage's input topic, by partition, the offset that its group has committed. Raises Transient."""
+        """For each stage's input topics, by partition, the offset that its group has committed. Raises Transient."""
         try:
             partitions = self._partitions(_WAIT_S)
             return {
-                stage.consumes.name: self._committed(stage, partitions[stage.consumes.name], _WAIT_S)
+                topic.name: self._committed(stage, topic, partitions[topic.name], _WAIT_S)
                 for stage in STAGES
+                for topic in stage.inputs
             }
         except (KafkaException, TimeoutError) as error:
             raise Transient(f"committed offsets: {error}") from error
@@ -111,7 +114,7 @@ class Observer:
     def _partitions(self, wait_s: float) -> dict[str, list[int]]:
         """Of every stage's input; none of a topic that is not there."""
         topics = self._admin.list_topics(timeout=wait_s).topics
-        names = {stage.consumes.name for stage in STAGES}
+        names = {topic.name for stage in STAGES for topic in stage.inputs}
         return {name: list(topics[name].partitions) if name in topics else [] for name in names}
 
     def _ends(self, partitions: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], int]:
@@ -121,40 +124,44 @@ class Observer:
         found = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
         return {(tp.topic, tp.partition): future.result(_LOOK_WAIT_S).offset for tp, future in found.items()}
 
-    def _lag(self, stage: Stage, partitions: Sequence[int], ends: Mapping[tuple[str, int], int]) -> int:
+    def _lag(self, stage: Stage, partitions: Mapping[str, Sequence[int]], ends: Mapping[tuple[str, int], int]) -> int:
         """Offsets between committed and end; in a stretch that stands still, records.
 
         The two differ by commit markers, and by what a process that was killed had written and never committed.
         """
-        done = self._committed(stage, partitions, _LOOK_WAIT_S)
-        stretches = [Stretch(stage, p, done[p], ends[stage.consumes.name, p]) for p in partitions]
+        stretches: list[Stretch] = []
+        for topic in stage.inputs:
+            done = self._committed(stage, topic, partitions[topic.name], _LOOK_WAIT_S)
+            stretches += [Stretch(stage, topic, p, done[p], ends[topic.name, p]) for p in partitions[topic.name]]
         now_s = time.monotonic()
         lagging = [stretch for stretch in stretches if stretch.offsets > 0]
         for old in [stretch for stretch in self._suspects if stretch.stage is stage and stretch not in lagging]:
             del self._suspects[old]
             self._counted.pop(old, None)
         since = {stretch: self._suspects.setdefault(stretch, now_s) for stretch in lagging}
-        self._count(
-            stage,
-            [
-                stretch
-                for stretch in lagging
-                if stretch.offsets <= _COUNTED_OFFSETS_MAX
-                and now_s - since[stretch] >= _STILL_S
-                and stretch not in self._counted
-            ],
-        )
+        for topic in stage.inputs:
+            self._count(
+                topic,
+                [
+                    stretch
+                    for stretch in lagging
+                    if stretch.topic is topic
+                    and stretch.offsets <= _COUNTED_OFFSETS_MAX
+                    and now_s - since[stretch] >= _STILL_S
+                    and stretch not in self._counted
+                ],
+            )
         return sum(self._counted.get(stretch, stretch.offsets) for stretch in lagging)
 
-    def _count(self, stage: Stage, stretches: list[Stretch]) -> None:
+    def _count(self, topic: Topic, stretches: list[Stretch]) -> None:
         if not stretches:
             return
         starts = {stretch.partition: stretch.done for stretch in stretches}
-        records = committed_records(self._bootstrap, stage.consumes, starts, time.monotonic() + _WAIT_S)
+        records = committed_records(self._bootstrap, topic, starts, time.monotonic() + _WAIT_S)
         found = Counter(message.partition() for message in records)
         self._counted |= {stretch: found[stretch.partition] for stretch in stretches}
 
-    def _committed(self, stage: Stage, partitions: Sequence[int], wait_s: float) -> dict[int, int]:
+    def _committed(self, stage: Stage, topic: Topic, partitions: Sequence[int], wait_s: float) -> dict[int, int]:
         if not partitions:
             return {}
         # Not the admin client's call: while a coordinator loads, it ends the process with a segmentation fault
@@ -163,13 +170,13 @@ class Observer:
         if consumer is None:
             consumer = Consumer(_quiet(self._bootstrap) | {"group.id": stage.name})
             self._groups[stage.name] = consumer
-        asked = [TopicPartition(stage.consumes.name, partition) for partition in partitions]
+        asked = [TopicPartition(topic.name, partition) for partition in partitions]
         return {tp.partition: max(tp.offset, 0) for tp in consumer.committed(asked, timeout=wait_s)}
 
     def _status(self, stage: Stage, lag: int) -> StageStatus:
         status = StageStatus(stage=stage.name, lag=lag)
         steps_s, records_total = 0.0, 0
-        for file in sorted(self._run_dir.glob(f"{stage.name}-*.json")):
+        for file in sorted(self._run_dir.glob(f"{stage.name}-[0-9]*.json")):
             status.instances += 1
             progress = _get(file, "/health/progress")
             metrics = _get(file, "/metrics")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL, STAGES, Stage
+from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL, OUTCOME_INTAKE, STAGES, Stage
 from services.platform.data_dir import DataDir
 from services.platform.endpoints import Endpoints
 from services.platform.ports import HOST
@@ -15,7 +15,12 @@ from services.platform.probes import http_answers
 from services.platform.supervisor import ChildSpec
 
 SENDERS_STOP, STAGES_STOP = 0, 1  # stop orders: first who brings events in, then who decides them; servers come later
-_VIEWS = {FEATURES_CUSTOMER.name: "customer", FEATURES_TERMINAL.name: "terminal"}
+# What tells apart stages that share a room.
+_PARTS = {
+    FEATURES_CUSTOMER.name: {"WEIR_VIEW": "customer"},
+    FEATURES_TERMINAL.name: {"WEIR_VIEW": "terminal"},
+    OUTCOME_INTAKE.name: {"WEIR_INTAKE": "outcomes"},
+}
 
 
 def stage_specs(
@@ -92,10 +97,10 @@ def _stage_spec(
         # numpy and xgboost would each start a thread pool; every stage is one thread by design
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "WEIR_FEEDBACK_DIR": str(data.path / "feedback"),
         **extra,
+        **_PARTS.get(stage.name, {}),
     }
-    if stage.name in _VIEWS:
-        env["WEIR_VIEW"] = _VIEWS[stage.name]
 
     def ready() -> bool:
         port = health_port(file)

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from services.mesh.errors import Fatal, WeirError
 from services.mesh.topics import EVENTS_RAW, OUTCOMES_RAW, TOPICS
-from services.mesh.topology import STAGES
+from services.mesh.topology import EVENT_CHAIN
 from services.simulator.chunk import Source
 from services.simulator.delays import Delays
 from services.simulator.dirty import DirtyRates
@@ -97,7 +97,7 @@ async def _send(
     start = state.load(source.name) or Checkpoint(offsets=await ends_of(settings.kafka, partitions))
     state.save(source.name, start)
     ledger = Ledger(start)
-    stages = [(stage.name, stage.consumes.name) for stage in STAGES]
+    stages = [(stage.name, stage.consumes.name) for stage in EVENT_CHAIN]
     lags, barriers = (Lags(settings.kafka, data_partitions, stages) for _ in range(2))  # one client each
     flight = Flight(data_partitions, settings.window_ms)
     sender = Sender(

@@ -10,8 +10,9 @@ from repository import ROOT, SERVICES
 
 from services.mesh import topics
 from services.mesh.picture import COLUMNS_MAX, draw
-from services.mesh.topics import TOPICS, Topic
+from services.mesh.topics import DEAD_LETTERS, TOPICS, Topic
 from services.mesh.topology import PARTICIPANTS, STAGES, Participant, Stage, picture
+from services.mesh.watermark import LANES_MAX
 
 EVERYBODY: list[Any] = [*STAGES, *PARTICIPANTS]  # what both kinds have: name, service, produces
 README_PICTURE = re.compile(r"<!-- topology:begin -->\n```text\n(.*?)```\n<!-- topology:end -->", re.DOTALL)
@@ -20,7 +21,7 @@ README_PICTURE = re.compile(r"<!-- topology:begin -->\n```text\n(.*?)```\n<!-- t
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_a_topic_has_somebody_at_both_ends(topic: Topic) -> None:
     writers = [who.name for who in EVERYBODY if topic in who.produces]
-    readers = [stage.name for stage in STAGES if topic in (stage.consumes, *stage.reads_whole)]
+    readers = [stage.name for stage in STAGES if topic in (*stage.inputs, *stage.reads_whole)]
     readers += [who.name for who in PARTICIPANTS if topic in who.consumes]
     assert writers, f"nobody writes {topic.name}"
     assert readers, f"nobody reads {topic.name}"
@@ -29,7 +30,7 @@ def test_a_topic_has_somebody_at_both_ends(topic: Topic) -> None:
 def test_every_topic_is_in_the_list_of_topics() -> None:
     declared = [value for value in vars(topics).values() if isinstance(value, Topic)]
     assert [topic.name for topic in declared] == [topic.name for topic in TOPICS]
-    used = [topic for stage in STAGES for topic in (stage.consumes, *stage.produces, *stage.reads_whole)]
+    used = [topic for stage in STAGES for topic in (*stage.inputs, *stage.produces, *stage.reads_whole)]
     used += [topic for who in PARTICIPANTS for topic in (*who.consumes, *who.produces)]
     assert {topic.name for topic in used} <= {topic.name for topic in TOPICS}
 
@@ -62,7 +63,15 @@ def test_only_the_first_hop_has_unmarked_input() -> None:
     """A record written by a stage says which hop it comes from; one from outside cannot."""
     written = {topic.name for stage in STAGES for topic in stage.produces if topic is not stage.consumes}
     for stage in STAGES:
-        assert stage.marked == (stage.consumes.name in written), stage.name
+        assert {stage.marked} == {topic.name in written for topic in stage.inputs}, stage.name
+
+
+def test_who_writes_the_same_topic_is_told_apart() -> None:
+    """Each input of each writer is a lane; the stage that reads them has a watermark with room for so many."""
+    for topic in {topic for stage in STAGES if stage.marked for topic in stage.inputs}:
+        writers = [stage for stage in STAGES if topic in stage.produces and topic not in (*stage.inputs, DEAD_LETTERS)]
+        lanes = [stage.lane + number for stage in writers for number in range(len(stage.inputs))]
+        assert len(set(lanes)) == len(lanes) <= LANES_MAX, topic.name
 
 
 def test_the_picture_in_the_readme_is_current() -> None:

@@ -71,7 +71,8 @@ def until(seconds: float, is_true: Callable[[], bool]) -> None:
 
 def is_decided(observer: Observer) -> bool:
     stages = observer.stages()
-    return all(stage.lag == 0 for stage in stages) and stages[-1].records == EVENTS
+    decided = sum(stage.records for stage in stages if stage.stage == "decisions")
+    return all(stage.lag == 0 for stage in stages) and decided == EVENTS
 
 
 def is_ready(data_dir: Path) -> bool:

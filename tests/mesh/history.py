@@ -9,10 +9,10 @@ from whole_mesh import NOW_MS, VIEWS, Mesh
 
 from services.mesh.adapters.memory import Crash
 from services.mesh.errors import Transient
-from services.mesh.topology import STAGES
+from services.mesh.topology import EVENT_CHAIN
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
-STAGE_NAMES = [stage.name for stage in STAGES]
+STAGE_NAMES = [stage.name for stage in EVENT_CHAIN]
 POINTS = ("before_commit", "after_commit", "before_save", "after_save")
 
 

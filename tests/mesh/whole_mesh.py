@@ -42,7 +42,7 @@ from services.mesh.runtime import StageRuntime
 from services.mesh.stage import Handler
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import EVENTS, EVENTS_RAW, MODELS, POLICIES, UPDATES_TERMINAL
-from services.mesh.topology import STAGES, Stage
+from services.mesh.topology import EVENT_CHAIN, Stage
 from services.mesh.watermark import Marks
 from services.scoring.bootstrap import declared_bootstrap
 from services.scoring.desk import ModelDesk
@@ -183,12 +183,12 @@ class Mesh:
         self._update = Codec("terminal_update.v1.avsc")
         self._labels = 0
         self._publish_policy()
-        for stage in STAGES:
+        for stage in EVENT_CHAIN:
             self.scale(stage.name, 1)
 
     def scale(self, stage_name: str, slots: int) -> None:
         """Run ``slots`` processes of a stage."""
-        stage = next(stage for stage in STAGES if stage.name == stage_name)
+        stage = next(stage for stage in EVENT_CHAIN if stage.name == stage_name)
         running = self.processes.setdefault(stage_name, [])
         while len(running) > slots:
             running.pop().leave()
@@ -250,7 +250,7 @@ class Mesh:
     def replay(self, stage: str, ends: dict[int, CommittedOffset]) -> MemoryRedis:
         """What a replay of the whole log leaves in an empty store."""
         telemetry = _telemetry(stage, self.clock)
-        topic = next(known.consumes.name for known in STAGES if known.name == stage)
+        topic = next(known.consumes.name for known in EVENT_CHAIN if known.name == stage)
         empty = MemoryRedis()
         live, self.redis[VIEWS[stage]] = self.redis[VIEWS[stage]], empty
         handler = self.features(stage, MemoryLog(self.broker, "replay", topic), telemetry, Faults())

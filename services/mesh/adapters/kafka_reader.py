@@ -143,3 +143,11 @@ def reader_settings(bootstrap: str, name: str) -> dict[str, Any]:
 def _is_end(message: Any) -> bool:
     error = message.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF
+
+
+def cluster_of(bootstrap: str) -> str:
+    """The log's own name: what is kept beside it belongs to no other. Raises Transient."""
+    try:
+        return str(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=_CALL_WAIT_S).cluster_id)
+    except KafkaException as error:
+        raise Transient(f"asking {bootstrap} for its cluster: {error}") from error

@@ -12,7 +12,7 @@ from loadtests.timing import Latencies, Windows, histogram_of, merged, percentil
 from loadtests.verdict import CPU_US_MAX, Target, read_budgets, targets
 from services.ingestion.json_event import json_fields
 from services.mesh.ports import InRecord
-from services.mesh.topology import STAGES
+from services.mesh.topology import EVENT_CHAIN
 
 
 def test_every_record_of_a_run_says_its_place_and_no_other_run_is_taken_for_it() -> None:
@@ -88,10 +88,10 @@ def test_what_never_calms_down_has_not_recovered() -> None:
 
 
 def test_there_is_one_bare_hop_for_every_stage_and_they_form_a_chain() -> None:
-    assert len(STAGES) == HOPS
+    assert len(EVENT_CHAIN) == HOPS
     for number in range(1, HOPS):
         assert bare_stage(number).produces == (bare_stage(number + 1).consumes,)
-    assert [bare_stage(number).marked for number in range(1, HOPS + 1)] == [stage.marked for stage in STAGES]
+    assert [bare_stage(number).marked for number in range(1, HOPS + 1)] == [stage.marked for stage in EVENT_CHAIN]
 
 
 def test_the_bare_chain_carries_id_and_append_time_to_its_end_in_the_sizes_asked_for() -> None:
@@ -114,7 +114,7 @@ def test_values_are_cut_or_filled_to_size() -> None:
 
 def test_each_stage_has_a_budget_and_together_they_are_the_promise() -> None:
     budgets = read_budgets()
-    assert list(budgets) == [stage.name for stage in STAGES]
+    assert list(budgets) == [stage.name for stage in EVENT_CHAIN]
     assert sum(budgets.values()) == CPU_US_MAX
 
 

@@ -1,0 +1,54 @@
+"""The two doors of the mesh, events and outcomes, as data: the checks behind both are the same. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.ingestion.admission import Candidate
+from services.ingestion.outcome import candidate_of, valid_outcome
+from services.ingestion.validation import valid_event
+from services.mesh.records import EventRaw, OutcomeRaw
+from services.mesh.topics import Topic
+from services.mesh.topology import INGESTION, OUTCOME_INTAKE, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What tells one door from the other."""
+
+    stage: Stage
+    schema_file: str  # of an accepted record
+    fields: frozenset[str]  # that a sender may give
+    valid: Callable[[Mapping[str, Any]], Any]  # fields -> raw record in normal form; raises Poison
+    candidate: Callable[[Any, bytes], Candidate]  # of a raw record and its customer
+    store: str  # namespace of what is kept in the store
+
+    @property
+    def raw(self) -> Topic:
+        """What comes in."""
+        return self.stage.consumes
+
+    @property
+    def accepted(self) -> Topic:
+        """Where it goes when it passes."""
+        return self.stage.produces[0]
+
+
+EVENT_INTAKE = Intake(
+    stage=INGESTION,
+    schema_file="payments/event.v1.avsc",
+    fields=frozenset(EventRaw.__annotations__),
+    valid=valid_event,
+    candidate=Candidate.of,
+    store="ingestion",
+)
+OUTCOMES_INTAKE = Intake(
+    stage=OUTCOME_INTAKE,
+    schema_file="payments/outcome.v1.avsc",
+    fields=frozenset(OutcomeRaw.__annotations__),
+    valid=valid_outcome,
+    candidate=candidate_of,
+    store="ingestion-outcomes",
+)
