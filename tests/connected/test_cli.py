@@ -38,6 +38,7 @@ from confluent_kafka import Producer
 
 from services.cli.__main__ import main
 from services.mesh.feature_set import pinned_feature_set
+from services.mesh.topology import STAGES
 from services.platform.endpoints import Endpoints
 from services.platform.observe import Observer
 
@@ -85,7 +86,7 @@ def weir(mesh: Mesh, capsys: pytest.CaptureFixture[str]) -> Weir:
 def test_status_says_who_is_ready_what_is_in_force_and_what_can_be_carried(weir: Weir) -> None:
     found = read_json(weir("status", "--json"))
     stages = {stage["stage"]: stage for stage in found["stages"]}
-    assert list(stages) == ["ingestion", "features-customer", "features-terminal", "scoring", "decisions"]
+    assert list(stages) == [stage.name for stage in STAGES]
     assert all((stage["ready"], stage["instances"], stage["lag"]) == (1, 1, 0) for stage in stages.values())
     assert stages["ingestion"]["rejects"] == {code: 1 for code, _ in BAD_LINES.values()}
     assert stages["features-terminal"]["statuses"] == {"ok": EVENTS}
@@ -95,12 +96,15 @@ def test_status_says_who_is_ready_what_is_in_force_and_what_can_be_carried(weir:
     views = found["redis"]["views"]
     assert (views["customer"]["entities"], views["customer"]["events"]) == (12, EVENTS)
     assert (views["terminal"]["entities"], views["terminal"]["events"]) == (5, EVENTS)
+    room = {name: (view["events_in_windows"], view["partitions_full"]) for name, view in views.items()}
+    assert room == {"customer": (EVENTS, 0), "terminal": (EVENTS, 0)}
     capacity = found["capacity"]
     assert capacity["features"]["entities_in_process"] == {"features-customer": 12, "features-terminal": 5}
     assert capacity["features"]["events_per_s"] > 0
     status, out, _ = weir("status")
     assert status == 0
     assert "events/s sustained" in out
+    assert f"terminal windows: {EVENTS} events held, 640 MiB fit 20,971,520 one by one" in out
     assert "refused: malformed_json 1, out_of_range 1, unknown_field 1" in out
 
 
@@ -235,16 +239,34 @@ def test_parity_holds_bit_for_bit(weir: Weir) -> None:
     assert "--sample=0" in refused(weir("parity", "--sample", "0"))
 
 
-def test_features_of_a_lost_store_are_no_zeros(mesh: Mesh, weir: Weir) -> None:
+@pytest.mark.parametrize(("entity", "name"), [("customer", "c3"), ("terminal", "t2")])
+def test_a_store_that_is_lost_while_all_is_quiet_is_rebuilt_and_never_reads_as_zeros(
+    mesh: Mesh, weir: Weir, entity: str, name: str
+) -> None:
+    before = read_json(weir("features", "get", entity, name, "--json"))["features"]
     with redis.Redis.from_url(mesh.endpoints.redis) as client:
-        marks = [key for key in client.scan_iter(match="{customer:*}") if client.type(key) == b"hash"]
-        kept = {key: client.hgetall(key) for key in marks}
-        client.delete(*marks)
-        try:
-            assert "the store holds nothing" in refused(weir("features", "get", "customer", "c3"))
-        finally:
-            for key, fields in kept.items():
-                client.hset(key, mapping=fields)
+        client.flushall()
+
+    def is_back() -> bool:
+        answer = weir("features", "get", entity, name, "--json")
+        if answer[0] == 0:
+            return bool(read_json(answer)["features"] == before)
+        assert "the store holds nothing" in refused(answer)
+        return False
+
+    until(SETTLE_S_MAX, is_back)
+    assert read_json(weir("parity", "--json"))["equal"]
+
+
+def test_state_of_another_feature_set_is_told(mesh: Mesh, weir: Weir) -> None:
+    with redis.Redis.from_url(mesh.endpoints.redis) as client:
+        found = {key: client.hget(key, "metadata") for key in client.scan_iter(match="{terminal:*", _type="hash")}
+        marks = {key: metadata for key, metadata in found.items() if metadata}
+        for key, metadata in marks.items():
+            client.hset(key, "metadata", b"0" * 16 + metadata[16:])
+        assert "holds state of another feature set" in refused(weir("features", "get", "terminal", "t2"))
+        for key, metadata in marks.items():
+            client.hset(key, "metadata", metadata)
 
 
 def test_a_policy_is_checked_published_and_listed(weir: Weir, tmp_path: Path) -> None:
@@ -262,7 +284,8 @@ def test_a_policy_is_checked_published_and_listed(weir: Weir, tmp_path: Path) ->
     )
 
     def is_in_force() -> bool:
-        stage = read_json(weir("status", "--json"))["stages"][-1]
+        stages = read_json(weir("status", "--json"))["stages"]
+        stage = next(stage for stage in stages if stage["stage"] == "decisions")
         return bool(stage["versions"].get("policy") == published["policy_version"])
 
     until(SETTLE_S_MAX, is_in_force)
