@@ -142,8 +142,8 @@ class Archive:
         """Keep a decision; its offset is above all others."""
         self._fresh.append((tag, decided))
 
-    def find(self, tag: int) -> tuple[list[Decided], bool]:
-        """Decisions that may be meant, latest first, and whether one has been forgotten."""
+    def find(self, tag: int) -> tuple[list[Decided], list[int]]:
+        """Decisions that may be meant, latest first, and the offsets of those that have been forgotten."""
         with self._trouble():
             self._flush()
             found = self._connection.execute(
@@ -152,8 +152,7 @@ class Archive:
                 (tag,),
             ).fetchall()
         kept = [Decided(*row) for row in found if row[3] is not None]
-        forgotten = any(row[3] is None and row[0] >= self.place.drop_next for row in found)
-        return kept, forgotten
+        return kept, [row[0] for row in found if row[3] is None and row[0] >= self.place.drop_next]
 
     def history(self, offset: int) -> History | None:
         """What was said about the decision at ``offset``."""
@@ -198,7 +197,7 @@ class Archive:
         return None if row is None else int(row[0])
 
     def forget(self, before_ms: int, rows_max: int) -> None:
-        """Drop labelled decisions and their histories, up to the first event that is not older than ``before_ms``."""
+        """Drop labelled decisions, from the oldest on, up to the first event that is not older than ``before_ms``."""
         place = self.place
         with self._trouble():
             rows = self._connection.execute(
@@ -212,7 +211,6 @@ class Archive:
             last = offset
         if last is not None:
             self._execute("DELETE FROM decisions WHERE offset <= ?", (last,))
-            self._execute("DELETE FROM histories WHERE offset <= ?", (last,))
             place.forget_next = last + 1
 
     def wait(self, outcome: Waiting) -> None:
@@ -240,9 +238,11 @@ class Archive:
         """Remember, until the clock passes ``until_ms``, that the outcome is an orphan."""
         self._execute("INSERT OR REPLACE INTO given_up VALUES (?, ?)", (mark, until_ms))
 
-    def forget_given_up(self, clock_ms: int) -> None:
-        """Those whose time has passed."""
+    def forget_outcomes(self, clock_ms: int) -> None:
+        """Of outcomes that nobody can repeat any more: those given up until before the clock, and of events of which
+        nothing is known."""
         self._execute("DELETE FROM given_up WHERE until_ms < ?", (clock_ms,))
+        self._execute("DELETE FROM histories WHERE offset < ?", (self.place.drop_next,))
 
     def is_known(self, mark: int) -> bool:
         """Whether the outcome waits or was given up."""

@@ -146,8 +146,8 @@ class Filling:
             return
         mark = mark_of(outcome["customer_id"], outcome["outcome_id"])
         tag = tag_of(outcome["customer_id"], outcome["event_id"])
-        kept, _ = self._archive.find(tag)
-        said = [self._archive.history(decided.offset) for decided in kept]
+        kept, forgotten = self._archive.find(tag)
+        said = [self._archive.history(offset) for offset in (*forgotten, *(decided.offset for decided in kept))]
         if self._archive.is_known(mark) or any(history is not None and history.knows(mark) for history in said):
             return
         until_ms = outcome["observed_time_ms"] + self._rules.patience_ms
@@ -163,7 +163,7 @@ class Filling:
         mark = mark_of(label["customer_id"], label["outcome_id"])
         self._archive.stop_waiting(mark)
         history = self._archive.history(offset) or History(offset < place.mature_next, ())
-        if offset >= place.forget_next and not history.knows(mark):
+        if offset >= place.drop_next and not history.knows(mark):
             word = mark << 1 | (label["label"] == "fraud")
             self._archive.say(offset, History(history.matured, (*history.said, word)))
 

@@ -5,6 +5,7 @@ Everything is a function of the two inputs in the order in which they are handed
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, cast
 
 from services.feedback.archive import Archive, History, Waiting
@@ -55,14 +56,15 @@ class Joiner:
         """An outcome: joined, waiting, an orphan, or a repeat."""
         mark = mark_of(outcome["customer_id"], outcome["outcome_id"])
         tag = tag_of(outcome["customer_id"], outcome["event_id"])
-        found = self._decision_of(outcome, tag)
-        if self.archive.is_known(mark) or (isinstance(found, tuple) and self._has_said(found[0], mark)):
+        kept, forgotten = self.archive.find(tag)
+        found = self._decision_of(outcome, kept)
+        if self.archive.is_known(mark) or self._has_said([found[0].offset] if found else forgotten, mark):
             self.repeats += 1
             return []
         waits = Waiting(mark, offset, tag, outcome["observed_time_ms"] + self._rules.patience_ms, "no_decision", value)
-        if isinstance(found, tuple):
+        if found:
             return self._join_or_wait(*found, waits, outcome)
-        if found == "decision_forgotten":
+        if forgotten:
             return [self._give_up(waits, "decision_forgotten")]
         return self._wait(waits)
 
@@ -85,7 +87,7 @@ class Joiner:
         if place.clock_ms <= self._forget_at_ms:
             return
         archive.forget(place.clock_ms - self._rules.memory_ms, rows_max)
-        archive.forget_given_up(place.clock_ms)
+        archive.forget_outcomes(place.clock_ms)
         self._forget_at_ms = self._next_ms(place.forget_next, self._rules.memory_ms)
         if place.clock_ms > place.drop_at_ms:
             # Of what was forgotten the identity is kept as long again, to say why an outcome found nothing.
@@ -113,18 +115,18 @@ class Joiner:
         oldest_ms = self.archive.oldest_ms(start)
         return 0 if oldest_ms is None else oldest_ms + span_ms
 
-    def _decision_of(self, outcome: Outcome, tag: int) -> tuple[Decided, Head] | str | None:
-        """The decision meant, the reason why it is gone, or None where there was none so far."""
-        kept, forgotten = self.archive.find(tag)
+    def _decision_of(self, outcome: Outcome, kept: Sequence[Decided]) -> tuple[Decided, Head] | None:
+        """The decision meant: hashes may collide, ids may not."""
         for decided in kept:
             head = self._labelling.head(decided.record)
             if head.event_id == outcome["event_id"] and head.customer_id == outcome["customer_id"]:
                 return decided, head
-        return "decision_forgotten" if forgotten else None
+        return None
 
-    def _has_said(self, decided: Decided, mark: int) -> bool:
-        history = self.archive.history(decided.offset)
-        return history is not None and history.knows(mark)
+    def _has_said(self, offsets: Sequence[int], mark: int) -> bool:
+        """Whether the outcome was joined to one of these decisions."""
+        histories = [self.archive.history(offset) for offset in offsets]
+        return any(history is not None and history.knows(mark) for history in histories)
 
     def _join_waiting(self, decided: Decided, head: Head, tag: int) -> list[Made]:
         """Join what waits for this event, and what waits for that: a reversal may have come before what it reverses."""
