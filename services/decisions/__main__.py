@@ -22,7 +22,7 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
     journal = KafkaJournal(parts.process.kafka, POLICIES.name, f"decisions.{parts.process.slot}.policies")
     desk = PolicyDesk(journal, features, parts.telemetry)
     desk.open()
-    return lambda: DecisionsHandler(desk, features, parts.telemetry)
+    return lambda: DecisionsHandler(desk, features, parts.telemetry, parts.process.slot)
 
 
 if __name__ == "__main__":

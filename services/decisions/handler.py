@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from services.decisions.columns import columns_of, fields_of
 from services.decisions.desk import PolicyDesk
@@ -13,22 +15,41 @@ from services.mesh.codec import HEADER_BYTES, Extension, schema
 from services.mesh.errors import Poison, RejectCode
 from services.mesh.excerpt import Excerpt
 from services.mesh.feature_set import FeatureSetPin
-from services.mesh.ports import InRecord
+from services.mesh.ports import CommittedOffset, InRecord, OutRecord
+from services.mesh.profile import ProfileWriter, ScoredCounts
 from services.mesh.stage import Emit, Stateless, dead_letter
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DECISIONS
+from services.mesh.topology import DECIDING
+from services.mesh.watermark import Marks
+
+_COUNTED = ("event_time_ms", "channel", "score", "model_version")  # what a profile needs to know
 
 
 class DecisionsHandler(Stateless):
-    """Handler of the stage ``decisions``."""
+    """Handler of the stage ``decisions``; counts actions by score into ``profiles.v1``."""
 
-    def __init__(self, desk: PolicyDesk, features: FeatureSetPin, telemetry: StageTelemetry) -> None:
+    def __init__(self, desk: PolicyDesk, features: FeatureSetPin, telemetry: StageTelemetry, slot: str = "0") -> None:
         self._desk = desk
         self._features = features
         self._telemetry = telemetry
         self._source, target = schema("score.v1.avsc"), schema("decision.v1.avsc")
         self._own = Extension(self._source, self._source.fields, target, target.fields)
         self._events: dict[frozenset[str], Excerpt] = {}
+        self._counts = ScoredCounts()
+        self._profile = ProfileWriter(DECIDING.name, slot, self._counts.take, self._counts.__len__)
+
+    def assign(self, partition: int, committed: CommittedOffset, marks: Marks) -> None:
+        """See ``Handler``."""
+        self._profile.assign(partition, committed.offset or 0)
+
+    def revoke(self, partition: int) -> None:
+        """See ``Handler``."""
+        self._profile.revoke(partition)
+
+    def report(self, now_s: float, ends: Mapping[int, int], *, last: bool) -> list[OutRecord]:
+        """See ``Reporter``."""
+        return self._profile.report(now_s, ends, last=last)
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
         """See ``Handler``."""
@@ -55,7 +76,7 @@ class DecisionsHandler(Stateless):
     def _excerpt(self, reads: frozenset[str]) -> Excerpt:
         """What the policy reads of a record; written out once a policy."""
         if reads not in self._events:
-            wanted = fields_of(reads, self._features.names) | {"feature_set", "vector"}
+            wanted = fields_of(reads, self._features.names) | {"feature_set", "vector", *_COUNTED}
             names = [field["name"] for field in self._source.fields if field["name"] in wanted]
             self._events = {reads: Excerpt(self._source, names, sizes={"vector": 4 * len(self._features.names)})}
         return self._events[reads]
@@ -92,4 +113,11 @@ class DecisionsHandler(Stateless):
             value = self._own.extend(record.value[HEADER_BYTES:], own)
             emits.append(Emit(DECISIONS.name, record.key, value, record.partition, source))
         self._telemetry.metrics.add_all("weir_actions", Counter(verdict.action for verdict in verdicts))
+        self._counts.add(
+            [event["model_version"] for event in events],
+            np.array([event["score"] for event in events]),
+            [event["event_time_ms"] for event in events],
+            [event["channel"] for event in events],
+            actions=[verdict.action for verdict in verdicts],
+        )
         return emits

@@ -23,7 +23,7 @@ from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
 from services.mesh.flood import REJECTS_MAX, WINDOW_RECORDS, RejectGuard
 from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, find, pack_parts, unpack_hop
 from services.mesh.ports import Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog
-from services.mesh.stage import Emit, Handler, dead_letter
+from services.mesh.stage import Emit, Handler, Reporter, dead_letter
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DEAD_LETTERS
 from services.mesh.topology import Stage
@@ -66,6 +66,7 @@ class StageRuntime:
         self._batch_wait_ms = batch_wait_ms
         self._record_spans = record_spans
         self._handler: Handler
+        self._reporter: Reporter | None = None
         self._marks: dict[int, Marks] = {}
         self._guards: dict[int, RejectGuard] = {}
         self._halted = ""  # why; outlives sessions: only a person starts a halted stage again
@@ -99,12 +100,14 @@ class StageRuntime:
             self.begin()
             while not self.stop.is_set():
                 self.turn()
+            self.tell(last=True)
         finally:
             self.end()
 
     def begin(self) -> None:
         """Open a session: a new handler, nothing owned yet. ``run`` does it all; step by step is for tests."""
         self._handler = self._make_handler()
+        self._reporter = self._handler if isinstance(self._handler, Reporter) else None
         self._marks, self._guards = {}, {}
         self._log.open()
 
@@ -120,9 +123,21 @@ class StageRuntime:
         self._follow_assignment()
         if batch and not self._halted:  # a first poll may bring records before its partitions are paused
             self._process(batch)
+        elif not batch:
+            self.tell(last=False)
         self._handler.idle()
         self._telemetry.alive()
         return len(batch)
+
+    def tell(self, *, last: bool) -> None:
+        """Between batches: what the handler has left to tell, in a transaction of its own."""
+        outputs = self._report({}, last=last)
+        if outputs:
+            self._log.commit(outputs, {})
+            self._telemetry.told(outputs)
+
+    def _report(self, ends: dict[int, int], *, last: bool) -> list[OutRecord]:
+        return [] if self._reporter is None else self._reporter.report(self._clock.monotonic_s(), ends, last=last)
 
     def _follow_assignment(self) -> None:
         change = self._log.take_assignment()
@@ -149,6 +164,7 @@ class StageRuntime:
         outputs = _outputs(emits, batch, hops, self._stage.lane)
         outputs += [OutRecord(*emit[:4], list(emit.headers)) for emit in refused]
         ends = {record.partition: record.offset + 1 for record in polled}
+        outputs += self._report(ends, last=False)
         offsets = {p: CommittedOffset(end, self._marks[p].to_metadata()) for p, end in ends.items()}
         stepped_s = self._clock.monotonic_s()
         self._log.commit(outputs, offsets)

@@ -6,11 +6,11 @@ handler's in-process state, because an aborted batch drops that state whole and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from services.mesh.errors import Poison
-from services.mesh.ports import LANE, CommittedOffset, Header, InRecord
+from services.mesh.ports import LANE, CommittedOffset, Header, InRecord, OutRecord
 from services.mesh.topics import DEAD_LETTERS
 from services.mesh.watermark import Marks
 
@@ -52,6 +52,19 @@ class Handler(Protocol):
 
     def idle(self) -> None:
         """Called once a turn, after the batch if there was one: catch up, retry what was out of reach."""
+        ...
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """What a handler is beside, when it tells about its records as well as what they lead to (profiles)."""
+
+    def report(self, now_s: float, ends: Mapping[int, int], *, last: bool) -> list[OutRecord]:
+        """What is due to be told, produced in the transaction of the batch at hand, or in one of its own.
+
+        ``now_s``: a clock that never steps back. ``ends``: partition -> offset after the batch at hand; empty between
+        batches. ``last``: the stage stops after this.
+        """
         ...
 
 

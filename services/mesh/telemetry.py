@@ -75,6 +75,10 @@ class StageTelemetry:
         """A version of ``what`` (model, policy, feature set) is used from now on."""
         self.health.versions[what] = version
 
+    def told(self, outputs: Sequence[OutRecord]) -> None:
+        """Outputs that no batch led to."""
+        self.metrics.add_all("weir_outputs", Counter(out.topic for out in outputs))
+
     def batch(
         self,
         *,

@@ -28,7 +28,7 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
     journal = KafkaJournal(parts.process.kafka, MODELS.name, f"scoring.{parts.process.slot}.models")
     desk = ModelDesk(journal, keys, features, declared_bootstrap(features), parts.clock, parts.telemetry)
     desk.open()
-    return lambda: ScoringHandler(desk, features, settings, parts.telemetry)
+    return lambda: ScoringHandler(desk, features, settings, parts.telemetry, parts.process.slot)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,13 @@ from services.mesh.currency import EXPONENTS
 from services.mesh.errors import Poison, RejectCode
 from services.mesh.excerpt import Excerpt
 from services.mesh.feature_set import FeatureSetPin
-from services.mesh.ports import InRecord
+from services.mesh.ports import CommittedOffset, InRecord, OutRecord
+from services.mesh.profile import ProfileWriter, ScoredCounts
 from services.mesh.stage import Emit, Stateless, dead_letter
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import SCORES
+from services.mesh.topology import SCORING
+from services.mesh.watermark import Marks
 from services.scoring.champion import BUCKETS, Share, model_for, split_bucket
 from services.scoring.desk import ModelDesk
 from services.scoring.model import BOOTSTRAP_VERSION, Scores
@@ -25,15 +28,30 @@ from services.scoring.reasons import choose, explain
 from services.scoring.settings import ScoringSettings
 
 _BUCKETS_CACHED_MAX = 200_000
-_READS = ("customer_id", "amount_minor", "currency", "feature_set", "feature_status", "vector")
+_EXACT = frozenset({"ok", "saturated"})
+_READS = (
+    "customer_id",
+    "event_time_ms",
+    "amount_minor",
+    "currency",
+    "channel",
+    "feature_set",
+    "feature_status",
+    "vector",
+)
 Rows = npt.NDArray[np.float32]
 
 
 class ScoringHandler(Stateless):
-    """Handler of the stage ``scoring``."""
+    """Handler of the stage ``scoring``; counts what it scores into ``profiles.v1``."""
 
     def __init__(
-        self, desk: ModelDesk, features: FeatureSetPin, settings: ScoringSettings, telemetry: StageTelemetry
+        self,
+        desk: ModelDesk,
+        features: FeatureSetPin,
+        settings: ScoringSettings,
+        telemetry: StageTelemetry,
+        slot: str = "0",
     ) -> None:
         self._desk = desk
         self._features = features
@@ -44,6 +62,20 @@ class ScoringHandler(Stateless):
         self._event = Excerpt(source, _READS, sizes={"vector": self._vector_bytes})
         self._own = Extension(source, source.fields, target, target.fields)
         self._buckets: dict[str, int] = {}
+        self._counts = ScoredCounts()
+        self._profile = ProfileWriter(SCORING.name, slot, self._counts.take, self._counts.__len__)
+
+    def assign(self, partition: int, committed: CommittedOffset, marks: Marks) -> None:
+        """See ``Handler``."""
+        self._profile.assign(partition, committed.offset or 0)
+
+    def revoke(self, partition: int) -> None:
+        """See ``Handler``."""
+        self._profile.revoke(partition)
+
+    def report(self, now_s: float, ends: Mapping[int, int], *, last: bool) -> list[OutRecord]:
+        """See ``Reporter``."""
+        return self._profile.report(now_s, ends, last=last)
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
         """See ``Handler``."""
@@ -110,7 +142,23 @@ class ScoringHandler(Stateless):
             value = self._own.extend(record.value[HEADER_BYTES:], own)
             emits.append(Emit(SCORES.name, record.key, value, record.partition, source))
         self._count(models[0].version, fallback, statuses, len(events))
+        self._tally(models, [said[model][0] for model in serving], np.array(scores), rows, events)
         return emits
+
+    def _tally(
+        self, models: list[Scores], served: list[str], scores: npt.NDArray[np.float64], rows: Rows, events: Any
+    ) -> None:
+        """Into the profile: a stale or fallback vector is not one that the model's reference speaks of."""
+        for model in models:
+            self._counts.model(model.version, model.reference_bins)
+        self._counts.add(
+            served,
+            scores,
+            [event["event_time_ms"] for event in events],
+            [event["channel"] for event in events],
+            rows=rows,
+            exact=[event["feature_status"] in _EXACT for event in events],
+        )
 
     def _serving(self, buckets: list[int], versions: list[str]) -> list[int]:
         """For each event the place in ``versions`` of the model that serves it: the champion's, 0, or the canary's."""

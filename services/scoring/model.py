@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xgboost
 
+from services.mesh.bins import FeatureBins
 from services.mesh.bundle import BundleRefused, Refusal
 from services.mesh.calibration import Calibration, calibrated
 from services.mesh.manifest import Manifest
@@ -40,11 +41,15 @@ class Scores(Protocol):
     def feature_names(self) -> tuple[str, ...]:
         """The columns of a row."""
 
+    @property
+    def reference_bins(self) -> FeatureBins | None:
+        """The bins that features are counted in; None: it has no reference."""
+
 
 class Scorer:
     """A verified bundle, loaded. Nothing of it changes after construction; a swap replaces the whole object."""
 
-    __slots__ = ("_fallback", "_fallback_columns", "_features", "_model", "manifest")
+    __slots__ = ("_fallback", "_fallback_columns", "_features", "_model", "manifest", "reference_bins")
 
     def __init__(self, manifest: Manifest, model: bytes, fallback: bytes) -> None:
         """``model``, ``fallback``: UBJSON that `verify` has passed and `load_on_probation` has tried.
@@ -52,6 +57,7 @@ class Scorer:
         Raises `BundleRefused` when they do not load, are of another shape, or miss their golden scores.
         """
         self.manifest = manifest
+        self.reference_bins: FeatureBins | None = None if manifest.reference is None else manifest.reference.bins
         self._features = len(manifest.feature_names)
         self._fallback_columns = np.array(manifest.fallback_feature_indices, dtype=np.intp)
         rows = manifest.golden.rows(self._features)
@@ -126,10 +132,11 @@ class Scorer:
 class BootstrapScorer:
     """Before the first model: every event gets the declared prior, and the policy decides by its rules alone."""
 
-    __slots__ = ("feature_names", "prior")
+    __slots__ = ("feature_names", "prior", "reference_bins")
 
     def __init__(self, prior: float, feature_names: tuple[str, ...]) -> None:
         assert 0.0 <= prior <= 1.0, f"prior={prior} must lie in [0, 1]"
+        self.reference_bins: FeatureBins | None = None
         self.prior = prior
         self.feature_names = feature_names
 

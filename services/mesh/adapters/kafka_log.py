@@ -136,7 +136,8 @@ class KafkaLog:
             if outputs and producer.flush(_left_s(deadline_s)):
                 raise Transient(f"{self._group}: broker took over {CALL_WAIT_S:.0f} s to accept a batch")
             moves = [TopicPartition(*self._place(n), c.offset, c.metadata) for n, c in offsets.items()]
-            producer.send_offsets_to_transaction(moves, self._group_metadata, _left_s(deadline_s))
+            if moves:  # none when a stage tells something between two batches
+                producer.send_offsets_to_transaction(moves, self._group_metadata, _left_s(deadline_s))
             producer.commit_transaction(_left_s(deadline_s))
         except KafkaException as error:
             raise _translate(error, f"committing {self._group}") from error
