@@ -47,6 +47,7 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
             clock=parts.clock,
             metrics=parts.telemetry.metrics,
             intake=intake,
+            slot=parts.process.slot,
         )
 
     return make

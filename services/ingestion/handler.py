@@ -20,7 +20,8 @@ from services.mesh.errors import Poison, RejectCode
 from services.mesh.headers import TRACEPARENT, WEIR, find, traceparent_of
 from services.mesh.metrics import Metrics
 from services.mesh.partitioner import Partitioner
-from services.mesh.ports import Clock, CommittedOffset, Header, InRecord, StateStore
+from services.mesh.ports import Clock, CommittedOffset, Header, InRecord, OutRecord, StateStore
+from services.mesh.profile import FieldCounts, ProfileWriter
 from services.mesh.stage import Emit, dead_letter
 from services.mesh.watermark import Marks
 
@@ -61,8 +62,11 @@ class IngestionHandler:
         clock: Clock,
         metrics: Metrics,
         intake: Intake = EVENT_INTAKE,
+        slot: str = "0",
     ) -> None:
         self._intake = intake
+        self._fields = FieldCounts()
+        self._profile = ProfileWriter(intake.stage.name, slot, self._fields.take, self._fields.__len__)
         self._settings = settings
         self._read_raw = read_raw
         self._accepted = accepted
@@ -96,16 +100,23 @@ class IngestionHandler:
                 )  # fmt: skip
             self._hear(partition, admission, start, offset)
         self._keeper.committed(partition, offset)
+        self._profile.assign(partition, offset)
 
     def revoke(self, partition: int) -> None:
         """Stop owning ``partition``; whoever is next replays what the store does not have."""
+        self._profile.revoke(partition)
         self._admissions.pop(partition, None)
         self._keeper.disown(partition)
+
+    def report(self, now_s: float, ends: Mapping[int, int], *, last: bool) -> list[OutRecord]:
+        """See ``Reporter``."""
+        return self._profile.report(now_s, ends, last=last) if self._intake.counted else []
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
         """One emit for every record that is accepted, misplaced or refused."""
         emits: list[Emit] = []
-        for source, (record, verdict) in enumerate(zip(batch, self._verdicts(batch), strict=True)):
+        verdicts = self._verdicts(batch)
+        for source, (record, verdict) in enumerate(zip(batch, verdicts, strict=True)):
             if isinstance(verdict, Candidate):
                 emits.append(self._accepted_record(record, source, verdict))
             elif isinstance(verdict, Poison):
@@ -116,7 +127,20 @@ class IngestionHandler:
                 emits.append(Emit(self._intake.raw.name, verdict.key, record.value, None, source, headers))
             else:
                 self._counts["weir_duplicates"] += 1
+        self._tally(verdicts)
         return emits
+
+    def _tally(self, verdicts: Sequence[Verdict]) -> None:
+        """Into the profile."""
+        counted = self._intake.counted
+        if counted is None:
+            return
+        accepted = [verdict for verdict in verdicts if isinstance(verdict, Candidate)]
+        if accepted:
+            self._fields.add([counted(a.record) for a in accepted], max(a.time_ms for a in accepted))
+        for verdict in verdicts:
+            if isinstance(verdict, Poison):
+                self._fields.refuse(verdict.code.value)
 
     def committed(self, offsets: dict[int, CommittedOffset]) -> None:
         """What the last step accepted is durable: let it reach the store when enough is waiting."""
