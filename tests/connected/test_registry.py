@@ -139,7 +139,7 @@ def test_an_id_other_than_the_pinned_one_is_refused(deployed: str) -> None:
         ("a field without a default", with_field({"name": "mood", "type": "string", "doc": "None."})),
         ("a field's type", changed(type="long")),
         ("a field's name", changed(name="id")),
-        ("a field gone that had no default", without_field("action")),
+        ("a field gone that had no default", without_field("terminal_id")),
         ("an enum's symbols", schema(FILE).text.replace('"decline"', '"refuse"')),
     ],
 )
