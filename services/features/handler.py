@@ -114,19 +114,21 @@ class FeaturesHandler:
         for partition, _ in steps:
             self._owned[partition].saved()
 
-    def idle(self) -> None:
+    def idle(self) -> bool:
         """See ``Handler``: a look whether the store still has everything, a few slices of catching up, the gauges."""
         now_s = self._clock.monotonic_s()
         if now_s - self._looked_s >= LOOK_AT_STORE_S:
             self._looked_s = now_s
             self._look_at_store(now_s)
         behind = [owned for owned in self._owned.values() if owned.phase != "ready"]
+        advanced = False
         for _ in range(SLICES_PER_TURN if behind else 0):
             for owned in behind:
-                owned.advance(self._clock.monotonic_s())
+                advanced = owned.advance(self._clock.monotonic_s()) or advanced
         metrics = self._telemetry.metrics
         metrics.set("weir_state_unreachable", sum(owned.phase != "ready" for owned in behind))
         metrics.set("weir_state_entities", sum(len(owned.entities) for owned in self._owned.values()))
+        return advanced
 
     def _look_at_store(self, now_s: float) -> None:
         ready = [partition for partition, owned in self._owned.items() if owned.phase == "ready"]

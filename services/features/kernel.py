@@ -119,18 +119,7 @@ class View:
 
         Raises Poison, having changed nothing else, when the amount does not fit 64 bits in 1e-4 major units.
         """
-        exact_after_ms = NEVER_MS
-        if occupancy is not None:
-            occupancy.add(event_time_ms)
-            exact_after_ms = occupancy.exact_after_ms
-        times_ms = state.times_ms
-        horizon_ms = times_ms[-1] - self.kept_span_ms if times_ms else _NO_HORIZON
-        if event_time_ms > horizon_ms:
-            amount = amount_minor * UNITS_PER_MINOR[exponent]
-            try:
-                state.insert(event_time_ms, amount, identity_tag & TAG_MASK)
-            except struct.error:
-                raise _too_large(event_time_ms, amount_minor, exponent) from None
+        horizon_ms = self._place(state, event_time_ms, amount_minor, exponent, identity_tag, occupancy)
         features = self._features if state.tiles is None else self._features_with_tiles
         values = features(state, event_time_ms, amount_minor, MINOR_PER_MAJOR[exponent])
         status: FeatureStatus = "ok"
@@ -139,10 +128,21 @@ class View:
             values = self._placeable(values, event_time_ms, horizon_ms)
         elif state.tiles is not None and state.tiles.newest_ms[-1] > event_time_ms - self.reach_ms:
             status = "saturated"
-        is_too_much = len(times_ms) > self.exact_events_max or times_ms[0] <= exact_after_ms
-        if is_too_much or state.log_entries >= state.compact_at:
-            state.compact(self.exact_events_max, occupancy)
+        self._compact_when_due(state, occupancy)
         return self._row.pack(*values), status
+
+    def absorb_event(
+        self,
+        state: EntityState,
+        event_time_ms: int,
+        amount_minor: int,
+        exponent: int,
+        identity_tag: int,
+        occupancy: Occupancy | None = None,
+    ) -> None:
+        """Apply one event as ``apply_event`` does, for a replay, which asks for no features."""
+        self._place(state, event_time_ms, amount_minor, exponent, identity_tag, occupancy)
+        self._compact_when_due(state, occupancy)
 
     def apply_label(
         self, state: EntityState, event_time_ms: int, identity_tag: int, label: Label, is_revision: bool = False
@@ -173,6 +173,35 @@ class View:
         values = self._placeable(features(state, at_ms, 0, 1), at_ms, horizon_ms)
         served = zip(self.names, self._row.unpack(self._row.pack(*values)), self._reaches_ms, strict=True)
         return {name: value for name, value, reach_ms in served if reach_ms > 0}
+
+    def _place(
+        self,
+        state: EntityState,
+        event_time_ms: int,
+        amount_minor: int,
+        exponent: int,
+        identity_tag: int,
+        occupancy: Occupancy | None,
+    ) -> int:
+        """Count the event and keep it, if its time is kept; the horizon that it met. Raises Poison."""
+        if occupancy is not None:
+            occupancy.add(event_time_ms)
+        times_ms = state.times_ms
+        horizon_ms = times_ms[-1] - self.kept_span_ms if times_ms else _NO_HORIZON
+        if event_time_ms > horizon_ms:
+            amount = amount_minor * UNITS_PER_MINOR[exponent]
+            try:
+                state.insert(event_time_ms, amount, identity_tag & TAG_MASK)
+            except struct.error:
+                raise _too_large(event_time_ms, amount_minor, exponent) from None
+        return horizon_ms
+
+    def _compact_when_due(self, state: EntityState, occupancy: Occupancy | None) -> None:
+        times_ms = state.times_ms
+        exact_after_ms = NEVER_MS if occupancy is None else occupancy.exact_after_ms
+        is_too_much = len(times_ms) > self.exact_events_max or times_ms[0] <= exact_after_ms
+        if is_too_much or state.log_entries >= state.compact_at:
+            state.compact(self.exact_events_max, occupancy)
 
     def _placeable(self, values: tuple[float, ...], time_ms: int, horizon_ms: int) -> tuple[float, ...]:
         """``values`` with NaN for those whose window reaches below ``horizon_ms``."""

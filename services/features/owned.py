@@ -167,32 +167,37 @@ class OwnedPartition:
             self._replay = None
             self._finish_replay()
             return
-        for start in range(0, len(records), STEP_EVENTS_MAX):
-            self._replay_step(records[start : start + STEP_EVENTS_MAX])
+        self._replay_records(self._rebuilt, records)
 
-    def _replay_step(self, records: Sequence[InRecord]) -> None:
-        assert self._rebuilt is not None
-        fresh = [record for record in records if self._admit(self._replay_marks, record)]
-        self._rebuilt.load({entity_of(record) for record in fresh})
-        self._apply(self._rebuilt, fresh)
-        self.replayed += len(fresh)
-        mark = self._replay_mark(records[-1].offset + 1)
-        self._store.save([StoreStep(self.partition, self._stored, mark, self._rebuilt.take_writes())])
-        self._stored = mark.offset
-        self._rebuilt.forget_oldest()
+    def _replay_records(self, rebuilt: Entities, records: Sequence[InRecord]) -> None:
+        """Two round trips for all of ``records``; the steps stay short for the store."""
+        rebuilt.load({entity_of(record) for record in records})
+        steps: list[StoreStep] = []
+        at = self._stored
+        for start in range(0, len(records), STEP_EVENTS_MAX):
+            part = records[start : start + STEP_EVENTS_MAX]
+            fresh = [record for record in part if self._admit(self._replay_marks, record)]
+            self._apply(rebuilt, fresh)
+            self.replayed += len(fresh)
+            mark = self._replay_mark(rebuilt, part[-1].offset + 1)
+            steps.append(StoreStep(self.partition, at, mark, rebuilt.take_writes()))
+            at = mark.offset
+        self._store.save(steps)
+        self._stored = at
+        rebuilt.forget_oldest()
 
     def _finish_replay(self) -> None:
         """The log held nothing more below ``_replay_end`` (commit markers take offsets too): move the mark there."""
         if (self._stored or 0) < self._replay_end:
-            mark = self._replay_mark(self._replay_end)
+            assert self._rebuilt is not None
+            mark = self._replay_mark(self._rebuilt, self._replay_end)
             self._store.save([StoreStep(self.partition, self._stored, mark, ())])
             self._stored = mark.offset
         if self._stored == self.next_offset:
             self._become_ready(keep_memory=False)
 
-    def _replay_mark(self, offset: int) -> StoreMark:
-        assert self._rebuilt is not None
-        text = mark_text(self._view, self._replay_marks.to_metadata(), self._rebuilt.occupancy)
+    def _replay_mark(self, rebuilt: Entities, offset: int) -> StoreMark:
+        text = mark_text(self._view, self._replay_marks.to_metadata(), rebuilt.occupancy)
         return StoreMark(offset=offset, metadata=text)
 
     def _become_ready(self, *, keep_memory: bool) -> None:

@@ -82,7 +82,7 @@ class CustomerView:
     def absorb(self, state: EntityState, record: InRecord, occupancy: Occupancy | None = None) -> None:
         """See ``ViewAdapter``."""
         event_id, customer_id, _, *step = self._event.of(record.value)
-        _vector(self.view, state, occupancy, customer_id, event_id, *step)
+        self.view.absorb_event(state, *_step(self.view, customer_id, event_id, *step), occupancy)
 
 
 class TerminalView:
@@ -144,7 +144,7 @@ class TerminalView:
             self._absorb_label(state, record)
             return
         _, event_id, customer_id, *step, _, _, _ = self._event.of(record.value)
-        _vector(self.view, state, occupancy, customer_id, event_id, *step)
+        self.view.absorb_event(state, *_step(self.view, customer_id, event_id, *step), occupancy)
 
     def _absorb_label(self, state: EntityState | None, record: InRecord) -> None:
         event_id, customer_id, event_time_ms, label, version = self._label.of(record.value)
@@ -187,6 +187,18 @@ def _vector(
     amount_minor: int,
     currency: str,
 ) -> tuple[bytes, FeatureStatus]:
+    step = _step(view, customer_id, event_id, event_time_ms, amount_minor, currency)
+    if state is not None:
+        return view.apply_event(state, *step, occupancy)
+    if occupancy is not None:
+        occupancy.add(event_time_ms)  # it is in the log, whether or not its entity can be had now
+    return view.fallback_vector(*step[:3]), "fallback"
+
+
+def _step(
+    view: View, customer_id: bytes, event_id: bytes, event_time_ms: int, amount_minor: int, currency: str
+) -> tuple[int, int, int, int]:
+    """What the kernel is told of an event: time, amount, the currency's decimals, tag. Poison, live or in a replay."""
     exponent = EXPONENTS.get(currency)
     if exponent is None:
         raise Poison(
@@ -194,10 +206,6 @@ def _vector(
             f"currency={currency!r}: not known to this version; deploy ingestion and features of one version",
             "currency",
         )
-    if state is None:
-        if occupancy is not None:
-            occupancy.add(event_time_ms)  # it is in the log, whether or not its entity can be had now
-        return view.fallback_vector(event_time_ms, amount_minor, exponent), "fallback"
     # A view that keeps no labels never looks for one event again.
     tag = tag_of(identity_of_bytes(customer_id, event_id)) if view.keeping.labels else 0
-    return view.apply_event(state, event_time_ms, amount_minor, exponent, tag, occupancy)
+    return event_time_ms, amount_minor, exponent, tag

@@ -73,6 +73,8 @@ class TransactionalLog(Protocol):
     def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
         """Next records of the owned partitions, within each partition in offset order; empty after ``wait_ms``.
 
+        With a wait of 0, what is there. Otherwise a log that had nothing may wait longer for a first record.
+
         Ownership may change inside; the records are those of the owner that we are when it returns.
         """
         ...

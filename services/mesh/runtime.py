@@ -67,6 +67,7 @@ class StageRuntime:
         self._record_spans = record_spans
         self._handler: Handler
         self._reporter: Reporter | None = None
+        self._is_catching_up = False
         self._marks: dict[int, Marks] = {}
         self._guards: dict[int, RejectGuard] = {}
         self._halted = ""  # why; outlives sessions: only a person starts a halted stage again
@@ -108,6 +109,7 @@ class StageRuntime:
         """Open a session: a new handler, nothing owned yet. ``run`` does it all; step by step is for tests."""
         self._handler = self._make_handler()
         self._reporter = self._handler if isinstance(self._handler, Reporter) else None
+        self._is_catching_up = False
         self._marks, self._guards = {}, {}
         self._log.open()
 
@@ -119,13 +121,13 @@ class StageRuntime:
 
     def turn(self) -> int:
         """One batch; returns how many records it had."""
-        batch = self._log.poll(self._batch_records_max, self._batch_wait_ms)
+        batch = self._log.poll(self._batch_records_max, 0 if self._is_catching_up else self._batch_wait_ms)
         self._follow_assignment()
         if batch and not self._halted:  # a first poll may bring records before its partitions are paused
             self._process(batch)
         elif not batch:
             self.tell(last=False)
-        self._handler.idle()
+        self._is_catching_up = bool(self._handler.idle())
         self._telemetry.alive()
         return len(batch)
 

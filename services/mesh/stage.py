@@ -50,8 +50,11 @@ class Handler(Protocol):
         """The last step's outputs and ``offsets`` are durable: write state."""
         ...
 
-    def idle(self) -> None:
-        """Called once a turn, after the batch if there was one: catch up, retry what was out of reach."""
+    def idle(self) -> bool | None:
+        """Called once a turn, after the batch if there was one: catch up, retry what was out of reach.
+
+        True when there is more of it to do, so that the next poll should not wait for records.
+        """
         ...
 
 

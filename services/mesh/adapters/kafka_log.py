@@ -42,6 +42,7 @@ SESSION_TIMEOUT_MS = 10_000
 POLL_INTERVAL_MAX_MS = 120_000
 # A transaction older than TRANSACTION_TIMEOUT_MS is the broker's to abort: nobody waits longer for one.
 CALL_WAIT_S = 10.0
+IDLE_WAIT_S = 0.25
 _FENCED_CODES = frozenset(
     {
         KafkaError._FENCED,
@@ -107,8 +108,9 @@ class KafkaLog:
         if self._was_cut_off:
             raise Transient(f"polling {self._topic}: no broker could be reached since the last poll")
         try:
-            messages = self._consumer.consume(1, 0.25) if self._idle else []
-            if messages or not self._idle:
+            waits_for_one = self._idle and wait_ms > 0
+            messages = self._consumer.consume(1, IDLE_WAIT_S) if waits_for_one else []
+            if messages or not waits_for_one:
                 messages += self._consumer.consume(records_max - len(messages), wait_ms / 1000)
             if messages:  # a commit belongs to the batch polled last: in a later generation it must be refused
                 self._group_metadata = self._consumer.consumer_group_metadata()

@@ -48,6 +48,11 @@ class Owner:
             self.state(step.entity), step.time_ms, step.amount_minor, step.exponent, step.tag, self.occupancy
         )
 
+    def replayed(self, step: EventStep) -> None:
+        self.view.absorb_event(
+            self.state(step.entity), step.time_ms, step.amount_minor, step.exponent, step.tag, self.occupancy
+        )
+
     def label(self, step: LabelStep) -> bool:
         state = self.state(step.entity)
         return self.view.apply_label(state, step.time_ms, step.tag, step.label, step.is_revision)  # type: ignore[arg-type]
@@ -116,6 +121,26 @@ def assert_within_bound(oracle: FeatureOracle, step: EventStep, vector: bytes) -
 
 def described(view: View, vector: bytes) -> dict[str, float]:
     return dict(zip(view.names, struct.unpack(f"<{view.count}f", vector), strict=True))
+
+
+@pytest.mark.parametrize("view", [CUSTOMER, TERMINAL], ids=lambda view: view.name)
+@given(steps=streams, exact_events_max=st.integers(1, 30), partition_events_max=st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_a_replay_leaves_what_the_live_path_left(
+    view: View, steps: list[Step], exact_events_max: int, partition_events_max: int
+) -> None:
+    small = squeezed(limited(view, exact_events_max), partition_events_max)
+    live, replay = Owner(small), Owner(small)
+    for step in steps:
+        if isinstance(step, EventStep):
+            live.event(step)
+            replay.replayed(step)
+        elif isinstance(step, LabelStep) and view is TERMINAL:
+            assert live.label(step) == replay.label(step)
+    assert described_occupancy(live.occupancy) == described_occupancy(replay.occupancy)
+    assert {name: content(state) for name, state in live.states.items()} == {
+        name: content(state) for name, state in replay.states.items()
+    }
 
 
 @pytest.mark.parametrize("view", [CUSTOMER, TERMINAL], ids=lambda view: view.name)

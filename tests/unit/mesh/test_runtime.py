@@ -12,7 +12,7 @@ from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
 from services.mesh.flood import REJECTS_MAX
 from services.mesh.headers import LANE, WEIR, Hop, find, pack_hop, unpack_hop
 from services.mesh.ports import CommittedOffset, InRecord, OutRecord
-from services.mesh.runtime import FENCES_MAX, StageRuntime
+from services.mesh.runtime import BATCH_WAIT_MS, FENCES_MAX, StageRuntime
 from services.mesh.stage import Emit, dead_letter
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DEAD_LETTERS
@@ -53,8 +53,9 @@ class Echo:
     def committed(self, offsets: dict[int, CommittedOffset]) -> None:
         self.notes.append(("committed", {p: c.offset for p, c in offsets.items()}))
 
-    def idle(self) -> None:
+    def idle(self) -> bool | None:
         self.notes.append("idle")
+        return None
 
 
 class Bench:
@@ -120,6 +121,30 @@ def test_the_order_of_effects() -> None:
         "idle",
     ]
     assert bench.out() == [b"a", b"b"]
+
+
+def test_a_handler_that_has_more_to_catch_up_is_not_kept_waiting_for_records() -> None:
+    waits: list[int] = []
+
+    class Patient(MemoryLog):
+        def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
+            waits.append(wait_ms)
+            return super().poll(records_max, wait_ms)
+
+    class Behind(Echo):
+        slices = 2
+
+        def idle(self) -> bool:
+            self.slices -= 1
+            return self.slices >= 0
+
+    bench = Bench()
+    log = Patient(bench.broker, bench.stage.name, TOPIC)
+    runtime = StageRuntime(bench.stage, log, lambda: Behind(bench.notes), bench.clock, bench.telemetry)
+    runtime.begin()
+    for _ in range(4):
+        runtime.turn()
+    assert waits == [BATCH_WAIT_MS, 0, 0, BATCH_WAIT_MS]
 
 
 def test_outputs_say_where_they_come_from() -> None:
