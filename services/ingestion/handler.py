@@ -137,7 +137,8 @@ class IngestionHandler:
             return
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Candidate)]
         if accepted:
-            self._fields.add([counted(a.record) for a in accepted], max(a.time_ms for a in accepted))
+            fields, amounts = zip(*[counted(a.record) for a in accepted], strict=True)
+            self._fields.add(fields, amounts, max([a.time_ms for a in accepted]))
         for verdict in verdicts:
             if isinstance(verdict, Poison):
                 self._fields.refuse(verdict.code.value)

@@ -9,7 +9,7 @@ from typing import Any
 from services.ingestion.admission import Candidate
 from services.ingestion.outcome import candidate_of, valid_outcome
 from services.ingestion.validation import valid_event
-from services.mesh.profile import WINDOW_MS, FieldKey
+from services.mesh.profile import WINDOW_MS, AmountKey, FieldKey
 from services.mesh.records import EventRaw, OutcomeRaw
 from services.mesh.topics import Topic
 from services.mesh.topology import INGESTION, OUTCOME_INTAKE, Stage
@@ -25,7 +25,9 @@ class Intake:
     valid: Callable[[Mapping[str, Any]], Any]  # fields -> raw record in normal form; raises Poison
     candidate: Callable[[Any, bytes], Candidate]  # of a raw record and its customer
     store: str  # namespace of what is kept in the store
-    counted: Callable[[Any], FieldKey] | None = None  # what a profile counts of an accepted record; None: nothing
+    counted: Callable[[Any], tuple[FieldKey, AmountKey]] | None = (
+        None  # what a profile counts of an accepted record; None: nothing
+    )
 
     @property
     def raw(self) -> Topic:
@@ -38,14 +40,11 @@ class Intake:
         return self.stage.produces[0]
 
 
-def _field_key(event: EventRaw) -> FieldKey:
+def _keys(event: EventRaw) -> tuple[FieldKey, AmountKey]:
+    window, channel = event["event_time_ms"] // WINDOW_MS, event["channel"]
     return (
-        event["event_time_ms"] // WINDOW_MS,
-        event["channel"],
-        event["country"],
-        event["currency"],
-        event["device_id"] is None,
-        event["amount_minor"].bit_length(),
+        (window, channel, event["country"], event["currency"], event["device_id"] is None),
+        (window, channel, event["amount_minor"].bit_length()),
     )
 
 
@@ -56,7 +55,7 @@ EVENT_INTAKE = Intake(
     valid=valid_event,
     candidate=Candidate.of,
     store="ingestion",
-    counted=_field_key,
+    counted=_keys,
 )
 OUTCOMES_INTAKE = Intake(
     stage=OUTCOME_INTAKE,

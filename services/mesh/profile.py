@@ -36,8 +36,10 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-FieldKey = tuple[int, str | None, str | None, str, bool, int]
-"""Of an accepted event: window number, channel, country, currency, no device_id, binary digits of amount_minor."""
+FieldKey = tuple[int, str | None, str | None, str, bool]
+"""Of an accepted event: window number, channel, country, currency, whether it has no device_id."""
+AmountKey = tuple[int, str | None, int]
+"""Of an accepted event: window number, channel, binary digits of amount_minor."""
 
 
 class Cells(NamedTuple):
@@ -121,6 +123,12 @@ class Segments:
                 if channel is not None and channel not in known:
                     self._learn(channel)
             return np.array([known.get(channel, SEGMENTS_MAX) for channel in channels], dtype=np.int64)
+
+    def name(self, channel: str | None) -> str:
+        """Name of one channel's segment."""
+        if channel is not None and channel not in self._numbers:
+            self._learn(channel)
+        return self.names[self._numbers.get(channel, SEGMENTS_MAX)]
 
     def _learn(self, channel: str) -> None:
         if len(self.names) < SEGMENTS_MAX:
@@ -290,16 +298,19 @@ class FieldCounts:
 
     def __init__(self) -> None:
         self._seen: Counter[FieldKey] = Counter()
+        self._amounts: Counter[AmountKey] = Counter()
         self._refused: Counter[tuple[int, str]] = Counter()
+        self._segments = Segments()
         self._newest_ms = 0
 
     def __len__(self) -> int:
         """Distinct combinations so far: what limits memory here."""
         return len(self._seen) // 16
 
-    def add(self, events: Sequence[FieldKey], newest_event_time_ms: int) -> None:
-        """Of one batch, the key of each accepted event, and the latest of their times."""
-        self._seen.update(events)
+    def add(self, keys: Sequence[FieldKey], amounts: Sequence[AmountKey], newest_event_time_ms: int) -> None:
+        """Of one batch, both keys of each accepted event, and the latest of their times."""
+        self._seen.update(keys)
+        self._amounts.update(amounts)
         self._newest_ms = max(self._newest_ms, newest_event_time_ms)
 
     def refuse(self, code: str) -> None:
@@ -310,25 +321,26 @@ class FieldCounts:
         """All counts so far; counting starts from zero."""
         cells: dict[tuple[int, str], ProfileCell] = {}
         values: dict[tuple[int, str], dict[str, Counter[str | None]]] = {}
-        segments = Segments()
-        for (window, channel, country, currency, no_device, digits), count in self._seen.items():
-            segment = segments.names[int(segments.numbers([channel])[0])]
-            key = (window, segment)
-            cell = cells.setdefault(key, _empty(*key))
-            cell["records"] += count
-            cell["amounts"][min(digits, AMOUNT_BINS - 1)] += count
-            device = None if no_device else "(told)"
-            of_cell = values.setdefault(key, {field: Counter() for field in self.FIELDS})
-            for field, value in zip(self.FIELDS, (channel, country, currency, device), strict=True):
-                of_cell[field][value] += count
+        for (window, channel, country, currency, no_device), count in self._seen.items():
+            key = (window, self._segments.name(channel))
+            if key not in cells:
+                cells[key] = _empty(*key)
+                values[key] = {field: Counter() for field in self.FIELDS}
+            cells[key]["records"] += count
+            told = (channel, country, currency, None if no_device else "(told)")
+            for counts, value in zip(values[key].values(), told, strict=True):
+                counts[value] += count
+        for (window, channel, digits), count in self._amounts.items():
+            cells[window, self._segments.name(channel)]["amounts"][min(digits, AMOUNT_BINS - 1)] += count
         for (window, code), count in self._refused.items():
             key = (window, UNKNOWN)
-            cells.setdefault(key, _empty(*key))
+            if key not in cells:
+                cells[key] = _empty(*key)
             values.setdefault(key, {}).setdefault("reject_code", Counter())[code] += count
         for key, cell in cells.items():
             cell["values"] = [entry for field, counts in values[key].items() for entry in _values(field, counts)]
         found = Cells(list(cells.values()), self._newest_ms)
-        self._seen, self._refused = Counter(), Counter()
+        self._seen, self._amounts, self._refused = Counter(), Counter(), Counter()
         return found
 
 
