@@ -21,7 +21,7 @@ from services.mesh.adapters.memory import ManualClock, MemoryBroker, MemoryLog, 
 from services.mesh.codec import Codec
 from services.mesh.errors import Fenced, StoreUnreachable
 from services.mesh.headers import WEIR, Hop, pack_hop
-from services.mesh.ports import CommittedOffset, InRecord, StoreMark, StoreStep
+from services.mesh.ports import CommittedOffset, InRecord, StateStore, StoreMark, StoreStep
 from services.mesh.stage import Emit
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.watermark import Marks
@@ -56,6 +56,8 @@ class CountedStore(MemoryStore):
 
 class Bench:
     """The customer view's stage on twins; its log, and processes that own all of it in turn."""
+
+    make_store: Callable[[], StateStore] | None = None  # None: the twin
 
     def __init__(self, partitions: int = 1, entities_max: int = 1_000, wait_ms_max: int = WAIT_MS) -> None:
         self.clock = ManualClock()
@@ -140,7 +142,7 @@ class Process:
         self.handler = FeaturesHandler(
             "features-customer",
             adapter_of("customer", features),
-            self.store,
+            bench.make_store() if bench.make_store else self.store,
             read or log.read,
             bench.clock,
             self.telemetry,
