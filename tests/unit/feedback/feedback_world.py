@@ -120,6 +120,11 @@ class World:
         for one in outcomes:
             self._send(OUTCOMES.name, one["customer_id"], OUTCOME.encode(one))
 
+    def repeat_latest_decision(self) -> None:
+        """As a torn transaction of the hop before leaves it: the same record once more, under the same hop."""
+        latest = self.broker.all_records(DECISIONS.name)[-1]
+        self.broker.produce(DECISIONS.name, latest.key, latest.value, latest.partition, latest.headers)
+
     def turn(self, records_max: int = 500) -> int:
         """One turn of the process, started when there is none; an error opens it anew, a crash ends it."""
         runtime = self._runtime
