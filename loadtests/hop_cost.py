@@ -17,6 +17,7 @@ from importlib.resources import files
 from loadtests.payloads import payments
 from services.decisions.desk import PolicyDesk
 from services.decisions.handler import DecisionsHandler
+from services.decisions.policy import load_policy
 from services.features.definitions import load_feature_set
 from services.features.handler import FeaturesHandler
 from services.features.settings import FeaturesSettings
@@ -106,7 +107,8 @@ class World:
         self.clock = ManualClock(NOW_MS)
         self.broker = MemoryBroker(partitions, self.clock)
         policy = files("schemas").joinpath("payments/policy.yaml").read_text(encoding="utf-8")
-        release = {"policy_version": "1", "author": "loadtests", "why": "hop cost", "policy": policy}
+        version = load_policy(policy, "policy.yaml", pinned_feature_set().names).version
+        release = {"policy_version": version, "author": "loadtests", "why": "hop cost", "policy": policy}
         self.broker.produce(POLICIES.name, b"policy", Codec(POLICIES.schemas[0]).encode(release), 0)
         definitions = files("schemas").joinpath(_DEFINITIONS).read_text(encoding="utf-8")
         self.features = load_feature_set(definitions, f"schemas/{_DEFINITIONS}")

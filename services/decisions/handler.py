@@ -1,4 +1,4 @@
-"""The stage's thinking: the whole batch through one compiled policy, one decision for each scored event."""
+"""The stage's thinking: the whole batch through compiled policies, one decision for each scored event."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from services.decisions.checkpoint import EVERY, POLICY_STATE, Restorer, packed
 from services.decisions.columns import columns_of, fields_of
+from services.decisions.deciding import Batch, Decider
 from services.decisions.desk import PolicyDesk
-from services.decisions.policy import Policy
+from services.decisions.flow import PartitionState
+from services.decisions.tails import Tails
 from services.mesh.codec import HEADER_BYTES, Extension, schema
 from services.mesh.errors import Poison, RejectCode
 from services.mesh.excerpt import Excerpt
 from services.mesh.feature_set import FeatureSetPin
-from services.mesh.ports import CommittedOffset, InRecord, OutRecord
+from services.mesh.headers import TRACEPARENT, find
+from services.mesh.ports import CommittedOffset, Header, InRecord, OutRecord
 from services.mesh.profile import ProfileWriter, ScoredCounts
 from services.mesh.stage import Emit, Stateless, dead_letter
 from services.mesh.telemetry import StageTelemetry
@@ -24,27 +28,50 @@ from services.mesh.topology import DECIDING
 from services.mesh.watermark import Marks
 
 _COUNTED = ("event_time_ms", "channel", "score", "model_version")  # what a profile needs to know
+_ALWAYS = frozenset({"customer_id", "feature_set", "vector", *_COUNTED})
 
 
 class DecisionsHandler(Stateless):
-    """Handler of the stage ``decisions``; counts actions by score into ``profiles.v1``."""
+    """Handler of the stage ``decisions``; counts actions by score into ``profiles.v1``.
 
-    def __init__(self, desk: PolicyDesk, features: FeatureSetPin, telemetry: StageTelemetry, slot: str = "0") -> None:
+    ``restorer`` finds the state of partitions that were decided on before (None: there are none), and ``partitions``
+    is how many of ``decisions.v1`` share a day's reviews.
+    """
+
+    def __init__(
+        self,
+        desk: PolicyDesk,
+        features: FeatureSetPin,
+        telemetry: StageTelemetry,
+        slot: str = "0",
+        restorer: Restorer | None = None,
+        partitions: int = 1,
+    ) -> None:
         self._desk = desk
         self._features = features
         self._telemetry = telemetry
+        self._restorer = restorer
+        self._states: dict[int, PartitionState] = {}
+        self._since_checkpoint: dict[int, int] = {}
+        self._decider = Decider(self._state_of, partitions)
         self._source, target = schema("score.v1.avsc"), schema("decision.v1.avsc")
-        self._own = Extension(self._source, self._source.fields, target, target.fields)
+        self._tails = Tails(target)
+        self._head = Extension(self._source, self._source.fields, target, target.fields[: self._tails.first])
         self._events: dict[frozenset[str], Excerpt] = {}
         self._counts = ScoredCounts()
         self._profile = ProfileWriter(DECIDING.name, slot, self._counts.take, self._counts.__len__)
 
     def assign(self, partition: int, committed: CommittedOffset, marks: Marks) -> None:
         """See ``Handler``."""
+        if self._restorer is not None and committed.offset is not None:
+            self._states[partition] = self._restorer.state_of(partition)
+        self._since_checkpoint[partition] = 0
         self._profile.assign(partition, committed.offset or 0)
 
     def revoke(self, partition: int) -> None:
         """See ``Handler``."""
+        self._states.pop(partition, None)
+        self._decider.blown = {place for place in self._decider.blown if place[0] != partition}
         self._profile.revoke(partition)
 
     def report(self, now_s: float, ends: Mapping[int, int], *, last: bool) -> list[OutRecord]:
@@ -53,8 +80,7 @@ class DecisionsHandler(Stateless):
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
         """See ``Handler``."""
-        policy = self._desk.policy
-        excerpt = self._excerpt(policy.reads)
+        excerpt = self._excerpt(self._desk.panel.reads)
         places: list[int] = []
         events: list[dict[str, Any]] = []
         emits: list[Emit] = []
@@ -66,17 +92,20 @@ class DecisionsHandler(Stateless):
                 continue
             places.append(source)
         if events:
-            emits += self._decide(policy, batch, places, events)
+            emits += self._decide(places, [batch[source] for source in places], events)
         return emits
 
     def idle(self) -> None:
         """See ``Handler``: between two batches is where policies change."""
         self._desk.turn()
 
+    def _state_of(self, partition: int) -> PartitionState:
+        return self._states.setdefault(partition, PartitionState())
+
     def _excerpt(self, reads: frozenset[str]) -> Excerpt:
-        """What the policy reads of a record; written out once a policy."""
+        """What the policies read of a record; written out once for them."""
         if reads not in self._events:
-            wanted = fields_of(reads, self._features.names) | {"feature_set", "vector", *_COUNTED}
+            wanted = fields_of(reads, self._features.names) | _ALWAYS
             names = [field["name"] for field in self._source.fields if field["name"] in wanted]
             self._events = {reads: Excerpt(self._source, names, sizes={"vector": 4 * len(self._features.names)})}
         return self._events[reads]
@@ -95,29 +124,51 @@ class DecisionsHandler(Stateless):
         return event
 
     def _decide(
-        self, policy: Policy, batch: Sequence[InRecord], places: list[int], events: list[dict[str, Any]]
+        self, places: Sequence[int], records: Sequence[InRecord], events: Sequence[dict[str, Any]]
     ) -> list[Emit]:
-        verdicts = policy.decide(columns_of(events, policy.reads, self._features.names))
+        panel = self._desk.panel
+        batch = Batch(
+            columns_of(events, panel.reads, self._features.names),
+            [event["customer_id"] for event in events],
+            np.array([record.partition for record in records], np.intp),
+            np.array([event["event_time_ms"] for event in events], np.int64),
+        )
+        blown_before = self._decider.blown_times
+        decided = self._decider.decide(batch, panel)
+        tails, actions = self._tails.of(decided, len(events))
+        states = self._checkpoints(records)
         emits = []
-        for source, verdict in zip(places, verdicts, strict=True):
-            record = batch[source]
+        for row, (source, record, tail) in enumerate(zip(places, records, tails, strict=True)):
             assert record.value is not None
-            own = {
-                "score_append_time_ms": record.append_time_ms,
-                "action": verdict.action,
-                "reasons": [{"code": code, "text": text} for code, text in verdict.reasons],
-                "rule_hits": verdict.rule_hits,
-                "policy_version": policy.version,
-                "propensity": verdict.propensity,
-            }
-            value = self._own.extend(record.value[HEADER_BYTES:], own)
-            emits.append(Emit(DECISIONS.name, record.key, value, record.partition, source))
-        self._telemetry.metrics.add_all("weir_actions", Counter(verdict.action for verdict in verdicts))
+            own = {"score_append_time_ms": record.append_time_ms}
+            value = self._head.extend(record.value[HEADER_BYTES:], own) + tail
+            headers: tuple[Header, ...] = ()
+            if row in states:
+                headers = ((TRACEPARENT, find(record.headers, TRACEPARENT)), (POLICY_STATE, states[row]))
+            emits.append(Emit(DECISIONS.name, record.key, value, record.partition, source, headers))
+        metrics = self._telemetry.metrics
+        metrics.add_all("weir_actions", Counter(actions))
+        metrics.add("weir_reviews_over_budget", decided.over_budget)
+        metrics.add("weir_shadow_differs", sum(map(len, decided.shadows.values())))
+        metrics.add("weir_fuses_blown", self._decider.blown_times - blown_before)
+        metrics.set("weir_fuses_open", len(self._decider.blown))
         self._counts.add(
             [event["model_version"] for event in events],
             np.array([event["score"] for event in events]),
             [event["event_time_ms"] for event in events],
             [event["channel"] for event in events],
-            actions=[verdict.action for verdict in verdicts],
+            actions=actions,
         )
         return emits
+
+    def _checkpoints(self, records: Sequence[InRecord]) -> dict[int, bytes]:
+        """Which rows carry their partition's state, as it is behind them."""
+        last = {record.partition: row for row, record in enumerate(records)}
+        due: dict[int, bytes] = {}
+        for partition, count in Counter(record.partition for record in records).items():
+            since = self._since_checkpoint.get(partition, 0) + count
+            if since >= EVERY:
+                due[last[partition]] = packed(self._state_of(partition), self._desk.library.get)
+                since = 0
+            self._since_checkpoint[partition] = since
+        return due

@@ -195,12 +195,12 @@ def _share(section: Section, reader: Reader, of_what: str) -> tuple[float, str, 
     return share or 0.0, salt, when
 
 
-def velocity(section: Section, vocabulary_features: frozenset[str]) -> str:
-    """Read ``velocity: {of, within, at_least}`` of a rule as the condition that it stands for, empty when it is wrong."""
+def velocity(section: Section, features: frozenset[str]) -> str:
+    """Read ``velocity: {of, within, at_least}`` of a rule as the condition that it stands for, empty when wrong."""
     inner = section.section("velocity")
     if inner is None:
         return ""
-    windows = windows_of(vocabulary_features)
+    windows = windows_of(features)
     of = inner.choice("of", windows, "write what is counted, such as of: customer_count")
     within = inner.text("within", "write the window, such as within: 5m")
     delay = inner.text("delay")

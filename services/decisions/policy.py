@@ -66,8 +66,10 @@ from services.decisions.declared import Declaration, Rule
 from services.decisions.document import read_document
 from services.decisions.evaluate import ROWS_MAX, Evaluator
 from services.decisions.expression import Columns
+from services.decisions.flow import FuseBox
 from services.decisions.loading import declaration
 from services.decisions.mistakes import PolicyError
+from services.decisions.trace import Trace
 from services.decisions.verdict import Verdict
 
 VERSION_DIGITS = 8  # of the file's sha256, as `sha256sum` prints it
@@ -76,7 +78,8 @@ VERSION_DIGITS = 8  # of the file's sha256, as `sha256sum` prints it
 class Policy:
     """A policy in force: immutable in meaning, so one instance serves live batches, shadow and backtest alike.
 
-    ``version`` is recorded on every decision. ``reads`` names the columns that ``decide`` needs and no others.
+    ``version`` is recorded on every decision. ``reads`` names the columns that ``decide`` needs and no others. The
+    parts at work: ``evaluator`` judges, ``fuses`` counts what its rules hit, ``trace`` says why and why not.
     """
 
     def __init__(self, declared: Declaration, version: str) -> None:
@@ -84,6 +87,8 @@ class Policy:
         self.version = version
         self.reads = _reads(declared)
         self.evaluator = Evaluator(declared)
+        self.fuses = FuseBox([self.rules[place] for place in self.evaluator.fused_rules], declared.fuse)
+        self.trace = Trace(declared, self.rules)
 
     @property
     def rules(self) -> Sequence[Rule]:

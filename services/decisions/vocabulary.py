@@ -59,8 +59,9 @@ class Vocabulary:
     """Every name by its meaning.
 
     ``features`` are float32 columns; a literal that meets one is rounded to float32 first, so that ``rate > 0.1`` is
-    false for the rate 0.1. ``challenger_gap`` is the largest distance between the score and a challenger's (missing
-    without challengers), ``missing_features`` how many columns of the vector are. A feature with the name of an event field (``amount``) is read from the event, exactly.
+    false for the rate 0.1. A feature with the name of an event field (``amount``) is read from the event, exactly.
+    ``challenger_gap`` is the largest distance between the score and a challenger's (missing without challengers),
+    ``missing_features`` how many columns of the vector are missing.
     """
 
     columns: Mapping[str, Type]

@@ -78,6 +78,13 @@ METRICS: tuple[Metric, ...] = (
            worry="growing: decisions lag, or outcomes name wrong events"),
     Metric(name="weir_policy_swaps", kind="counter", unit="swaps", help="Policies put in force.", worry="one nobody published"),
     Metric(name="weir_policies_refused", kind="counter", unit="policies", help="Policy releases refused.", worry="above zero"),
+    Metric(name="weir_fuses_blown", kind="counter", unit="times", help="Rules stopped because they fired far above their expected rate.",
+           worry="above zero: a rule is wrong, or an attack is on"),
+    Metric(name="weir_fuses_open", kind="gauge", unit="fuses", help="Blown fuses now, one a rule and partition.", worry="above zero"),
+    Metric(name="weir_reviews_over_budget", kind="counter", unit="decisions", help="Reviews that the day had no room for.",
+           worry="growing: thresholds are too low for the people there are"),
+    Metric(name="weir_shadow_differs", kind="counter", unit="verdicts", help="Verdicts of policies beside that differ from what was decided.",
+           worry="a jump"),
 )  # fmt: skip
 
 

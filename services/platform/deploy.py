@@ -21,6 +21,7 @@ from services.mesh.adapters.registry import Registry
 from services.mesh.codec import Codec, pinned_ids, schema
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import pinned_feature_set
+from services.mesh.records import PolicyRelease
 from services.mesh.topics import POLICIES, TOPICS, Topic
 from services.mesh.watermark import check_partitions
 
@@ -100,10 +101,18 @@ def publish_first_policy(bootstrap: str) -> None:
 def publish_policy(bootstrap: str, text: str, place: str, author: str, why: str) -> str:
     """Check ``text`` and put it in force; returns its version. Raises PolicyError, Fatal."""
     version = load_policy(text, place, pinned_feature_set().names).version
-    value = Codec("policy_release.v1.avsc").encode(
-        {"policy_version": version, "author": author, "why": why, "policy": text}
-    )
-    append(bootstrap, POLICIES, version, value)
+    release: PolicyRelease = {
+        "policy_version": version,
+        "author": author,
+        "why": why,
+        "policy": text,
+        "move": "publish",
+        "percent": 100,
+        "approver": None,
+        "expects": None,
+        "diff": "",
+    }
+    append(bootstrap, POLICIES, version, Codec("policy_release.v1.avsc").encode(release))
     return version
 
 

@@ -152,7 +152,8 @@ def record_of(topic: str, append_ms: int, key: str, value: bytes | None) -> InRe
 def policy_release() -> dict[str, Any]:
     text = files("schemas").joinpath("payments/policy.yaml").read_text()
     version = load_policy(text, "policy.yaml", PIN.names).version
-    return {"policy_version": version, "author": "deploy", "why": "first policy of a new mesh", "policy": text}
+    release = {"policy_version": version, "author": "deploy", "why": "first policy of a new mesh", "policy": text}
+    return release | {"move": "publish", "percent": 100, "approver": None, "expects": None, "diff": ""}
 
 
 def alert() -> dict[str, Any]:
@@ -173,7 +174,9 @@ def profile() -> dict[str, Any]:
     cell = {
         "window_start_ms": NOW_MS // HOUR_MS * HOUR_MS, "segment": "pos", "model_version": "2026-03-03.1",
         "records": 3, "inexact_records": 0, "features": [[0, 1, 2, 0, 0], [0, 3, 0, 0]], "scores": [table],
-        "values": [{"field": "country", "value": "FR", "records": 2}, {"field": "country", "value": None, "records": 1}],
+        "values": [
+            {"field": "country", "value": "FR", "records": 2}, {"field": "country", "value": None, "records": 1},
+        ],
         "amounts": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2],
     }  # fmt: skip
     return {

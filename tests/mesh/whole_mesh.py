@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from services.decisions.checkpoint import Restorer
 from services.decisions.desk import PolicyDesk
 from services.decisions.handler import DecisionsHandler
 from services.decisions.policy import load_policy
@@ -41,7 +42,7 @@ from services.mesh.ports import CommittedOffset, InRecord, OutRecord
 from services.mesh.runtime import StageRuntime
 from services.mesh.stage import Handler
 from services.mesh.telemetry import StageTelemetry
-from services.mesh.topics import EVENTS, EVENTS_RAW, MODELS, POLICIES, UPDATES_TERMINAL
+from services.mesh.topics import DECISIONS, EVENTS, EVENTS_RAW, MODELS, POLICIES, UPDATES_TERMINAL
 from services.mesh.topology import EVENT_CHAIN, Stage
 from services.mesh.watermark import Marks
 from services.scoring.bootstrap import declared_bootstrap
@@ -245,7 +246,8 @@ class Mesh:
             return lambda: ScoringHandler(desk, self._pinned, settings, telemetry)
         policies = PolicyDesk(MemoryJournal(self.broker, POLICIES.name), self._pinned, telemetry)
         policies.open()
-        return lambda: DecisionsHandler(policies, self._pinned, telemetry)
+        decided = Restorer(_Reader(self.broker, DECISIONS.name), policies.library.get)
+        return lambda: DecisionsHandler(policies, self._pinned, telemetry, "0", decided, self.partitions)
 
     def replay(self, stage: str, ends: dict[int, CommittedOffset]) -> MemoryRedis:
         """What a replay of the whole log leaves in an empty store."""
@@ -300,7 +302,7 @@ class Mesh:
 
 
 class _Reader:
-    """Ingestion's ``AcceptedLog`` on the twin."""
+    """Committed records of a topic, as a stage that writes it reads them on the twin."""
 
     def __init__(self, broker: MemoryBroker, topic: str) -> None:
         self._broker = broker

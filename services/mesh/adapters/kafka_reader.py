@@ -151,3 +151,14 @@ def cluster_of(bootstrap: str) -> str:
         return str(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=_CALL_WAIT_S).cluster_id)
     except KafkaException as error:
         raise Transient(f"asking {bootstrap} for its cluster: {error}") from error
+
+
+def partitions_of(bootstrap: str, topic: str) -> int:
+    """How many partitions ``topic`` has. Raises Transient."""
+    try:
+        found = AdminClient({"bootstrap.servers": bootstrap}).list_topics(topic, timeout=_CALL_WAIT_S).topics[topic]
+    except KafkaException as error:
+        raise Transient(f"asking {bootstrap} for topic {topic}: {error}") from error
+    if found.error is not None:
+        raise Transient(f"topic {topic}: {found.error.str()}; was this mesh deployed?")
+    return len(found.partitions)

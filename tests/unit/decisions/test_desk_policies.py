@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from services.mesh.topics import POLICIES
 
 TEXT = files("schemas").joinpath("payments/policy.yaml").read_text()
 PIN = pinned_feature_set()
+MOVE: dict[str, Any] = {"move": "publish", "percent": 100, "approver": None, "expects": None, "diff": ""}
 RELEASE = Codec("policy_release.v1.avsc")
 
 
@@ -26,8 +29,8 @@ class Shelf:
         self.broker = MemoryBroker(1, self.clock)
         self.telemetry = StageTelemetry("decisions", self.clock)
 
-    def publish(self, text: str) -> None:
-        release = {"policy_version": "as its author says", "author": "a", "why": "w", "policy": text}
+    def publish(self, text: str, **fields: Any) -> None:
+        release = {"policy_version": named(text), "author": "a", "why": "w", "policy": text, **MOVE, **fields}
         self.broker.produce(POLICIES.name, b"k", RELEASE.encode(release), 0)
 
     def desk(self) -> PolicyDesk:
@@ -37,6 +40,12 @@ class Shelf:
 
     def count(self, name: str) -> float | None:
         return self.telemetry.metrics.registry.get_sample_value(name, {"stage": "decisions"})
+
+
+def named(text: str) -> str:
+    """The version that a text claims, whether it loads or not."""
+    name = next((line[6:] for line in text.splitlines() if line.startswith("name: ")), "nameless")
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def other(number: int) -> str:
