@@ -20,7 +20,7 @@ from services.lookup.index import IndexCorrupt, IndexWriter
 from services.lookup.settings import LookupSettings
 from services.mesh.adapters.health_server import HealthServer
 from services.mesh.adapters.kafka_reader import reader_settings
-from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings
+from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal, Transient
@@ -103,8 +103,13 @@ class Follower:
         if not self._progress:
             return
         self._index.add(bytes(self._entries), self._progress, self._newest_ms)
-        self._telemetry.health.records += self._records
-        self._telemetry.metrics.add("weir_records", self._records)
+        health, metrics = self._telemetry.health, self._telemetry.metrics
+        health.records += self._records
+        health.batches += 1
+        metrics.add("weir_records", self._records)
+        metrics.add("weir_batches", 1)
+        if self._records:
+            metrics.set("weir_input_age_seconds", max(0.0, time.time() - self._newest_ms / 1_000))
         self._entries.clear()
         self._progress.clear()
         self._records = 0
@@ -114,9 +119,7 @@ def follow(settings: LookupSettings, kafka: str, telemetry: StageTelemetry, stop
     """Follow until stopped, whatever happens to the broker or the file. Raises Fatal."""
     while not stop.is_set():
         try:
-            consumer = Consumer(
-                reader_settings(kafka, "lookup") | {"fetch.wait.max.ms": 500, "fetch.min.bytes": 65_536}
-            )
+            consumer = Consumer(reader_settings(kafka, LOOKUP.name) | _BIG_FETCHES)
             with closing(consumer):
                 cluster = consumer.list_topics(timeout=_CALL_WAIT_S).cluster_id
                 with closing(IndexWriter(settings.file, str(cluster))) as index:
@@ -126,6 +129,7 @@ def follow(settings: LookupSettings, kafka: str, telemetry: StageTelemetry, stop
             set_aside(settings.file)
         except (Transient, KafkaException, sqlite3.OperationalError) as error:
             telemetry.reopened(str(error))
+            telemetry.alive()  # a broker that is down must not look like a loop that hangs
             logging.warning("again in %.0f s: %s", RETRY_S, error)
             stop.wait(RETRY_S)
         finally:
@@ -149,6 +153,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: stop.set())
     health = HealthServer(telemetry, clock, process.health_host, process.health_port)
+    if process.health_file:
+        write_port(process.health_file, health.port)
     watch(telemetry)
     logging.info("lookup file=%s health=http://%s:%d", settings.file, process.health_host, health.port)
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL, OUTCOME_INTAKE, STAGES, Stage
+from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL, LOOKUP, OUTCOME_INTAKE, STAGES, Stage
 from services.platform.data_dir import DataDir
 from services.platform.endpoints import Endpoints
 from services.platform.ports import HOST
@@ -58,8 +58,21 @@ def trainer_spec(endpoints: Endpoints, signing_key: Path, label_delay: str) -> C
 def lookup_spec(data: DataDir, endpoints: Endpoints) -> ChildSpec:
     """Keeps the index from an event's identity to its offsets."""
     argv = (sys.executable, "-m", "services.lookup")
-    env = {"WEIR_KAFKA": endpoints.kafka, "WEIR_LOOKUP_FILE": str(data.path / "lookup.sqlite")}
-    return ChildSpec(name="lookup", argv=argv, env=env, stop_order=STAGES_STOP, stop_s_max=2.0)
+    file, ready = _health(data, LOOKUP.name)
+    env = {
+        "WEIR_KAFKA": endpoints.kafka,
+        "WEIR_LOOKUP_FILE": str(data.path / "lookup.sqlite"),
+        "WEIR_HEALTH_FILE": str(file),
+    }
+    return ChildSpec(
+        name=LOOKUP.name,
+        argv=argv,
+        env=env,
+        health=ready,
+        stop_order=STAGES_STOP,
+        stop_s_max=2.0,
+        error_marks=("fatal:",),
+    )
 
 
 def health_file(data: DataDir, name: str) -> Path:
@@ -84,9 +97,7 @@ def _stage_spec(
     stage: Stage, slot: int, data: DataDir, endpoints: Endpoints, partitions: int, extra: Mapping[str, str]
 ) -> ChildSpec:
     name = instance_name(stage, slot)
-    file = health_file(data, name)
-    file.parent.mkdir(exist_ok=True)
-    file.unlink(missing_ok=True)
+    file, ready = _health(data, name)
     env = {
         "WEIR_KAFKA": endpoints.kafka,
         "WEIR_REDIS": endpoints.redis,
@@ -102,11 +113,20 @@ def _stage_spec(
         **_PARTS.get(stage.name, {}),
     }
 
-    def ready() -> bool:
-        port = health_port(file)
-        return port is not None and http_answers(HOST, port, "/health/ready")
-
     argv = (sys.executable, "-m", f"services.{stage.service}")
     return ChildSpec(
         name=name, argv=argv, env=env, health=ready, stop_order=STAGES_STOP, stop_s_max=3.0, error_marks=("fatal:",)
     )
+
+
+def _health(data: DataDir, name: str) -> tuple[Path, Callable[[], bool]]:
+    """Where the process called ``name`` is to write its port, and whether it says that it is ready."""
+    file = health_file(data, name)
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+
+    def ready() -> bool:
+        port = health_port(file)
+        return port is not None and http_answers(HOST, port, "/health/ready")
+
+    return file, ready

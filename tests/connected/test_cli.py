@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,20 @@ def test_status_says_who_is_ready_what_is_in_force_and_what_can_be_carried(weir:
     assert "events/s sustained" in out
     assert f"terminal windows: {EVENTS} events held, 640 MiB fit 20,971,520 one by one" in out
     assert "refused: malformed_json 1, out_of_range 1, unknown_field 1" in out
+
+
+def test_lookup_answers_for_its_health_as_every_service_does(mesh: Mesh) -> None:
+    port = json.loads((mesh.data_dir / "run" / "lookup.json").read_text())["port"]
+
+    def ask(path: str) -> tuple[int, str]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+            return answer.status, answer.read().decode()
+
+    assert ask("/health/alive")[0] == 200
+    assert ask("/health/ready") == (200, "ready\n")
+    progress = json.loads(ask("/health/progress")[1])
+    assert (progress["stage"], progress["records"] >= EVENTS, progress["batches"] > 0) == ("lookup", True, True)
+    assert f'weir_records_total{{stage="lookup"}} {progress["records"]}.0' in ask("/metrics")[1]
 
 
 def test_status_verifies_from_the_log_itself(weir: Weir) -> None:

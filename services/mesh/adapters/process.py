@@ -97,7 +97,7 @@ def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler
     _stop_on_signals(runtime)
     health = HealthServer(telemetry, clock, settings.health_host, settings.health_port)
     if settings.health_file:
-        _write_port(settings.health_file, health.port)
+        write_port(settings.health_file, health.port)
     logging.info("stage=%s slot=%s health=http://%s:%d", stage.name, settings.slot, settings.health_host, health.port)
     try:
         runtime.run()
@@ -116,8 +116,8 @@ def _stop_on_signals(runtime: StageRuntime) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
-def _write_port(path: str, port: int) -> None:
-    """Whole or not at all: the supervisor reads it while we write."""
+def write_port(path: str, port: int) -> None:
+    """Where health answers, whole or not at all: the supervisor reads it while we write."""
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump({"port": port, "pid": os.getpid()}, file)
