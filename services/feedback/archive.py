@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -83,6 +83,14 @@ class History(NamedTuple):
         return any(word >> 1 == mark for word in self.said)
 
 
+class Found(NamedTuple):
+    """A decision that an identity leads to."""
+
+    offset: int
+    decided: Decided | None  # None: forgotten
+    history: History
+
+
 class Waiting(NamedTuple):
     """An outcome that waits."""
 
@@ -104,13 +112,16 @@ class Archive:
         self._fresh: list[tuple[int, Decided]] = []  # added, and not yet handed to SQLite
         self._swept_at = 0
         self._epoch = 0
+        self._has_given_up = True  # somebody, perhaps
         try:
             self._connection = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)
         except sqlite3.OperationalError as error:
             raise Fatal(f"WEIR_FEEDBACK_DIR: {path}: {error}; name a directory that may be written") from error
         try:
-            with self._trouble():
-                self._open(log, cache_bytes)
+            self._open(log, cache_bytes)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise self._meant(error) from error
         except BaseException:
             self._connection.close()
             raise
@@ -123,103 +134,99 @@ class Archive:
         """Start a step, unless one has been started. Raises Fenced when a newer owner has the file."""
         if self._connection.in_transaction:
             return
-        with self._trouble():
-            self._connection.execute("BEGIN IMMEDIATE")
-            if self._read_about("epoch") != self._epoch:
-                self._connection.execute("ROLLBACK")
-                raise Fenced(f"{self.path}: a newer owner has the file")
+        self._run("BEGIN IMMEDIATE")
+        if self._read_about("epoch") != self._epoch:
+            self._run("ROLLBACK")
+            raise Fenced(f"{self.path}: a newer owner has the file")
 
     def commit(self) -> None:
         """End the step: all of it, with ``place``, is in the file."""
         self.begin()
-        with self._trouble():
-            self._flush()
-            self._sweep()
-            self._write_about({field.name: getattr(self.place, field.name) for field in fields(Place)})
-            self._connection.execute("COMMIT")
+        self._flush()
+        self._sweep()
+        self._write_about({field.name: getattr(self.place, field.name) for field in fields(Place)})
+        self._run("COMMIT")
 
     def add(self, tag: int, decided: Decided) -> None:
         """Keep a decision; its offset is above all others."""
         self._fresh.append((tag, decided))
 
-    def find(self, tag: int) -> tuple[list[Decided], list[int]]:
-        """Decisions that may be meant, latest first, and the offsets of those that have been forgotten."""
-        with self._trouble():
-            self._flush()
-            found = self._connection.execute(
-                "SELECT i.offset, d.time_ms, d.append_time_ms, d.record FROM identities i LEFT JOIN decisions d "
-                "ON d.offset = i.offset WHERE i.tag = ? ORDER BY i.offset DESC",
-                (tag,),
-            ).fetchall()
-        kept = [Decided(*row) for row in found if row[3] is not None]
-        return kept, [row[0] for row in found if row[3] is None and row[0] >= self.place.drop_next]
+    def find(self, tag: int) -> list[Found]:
+        """Decisions that may be meant, latest first, those included of which only the identity is kept."""
+        self._flush()
+        rows = self._run(
+            "SELECT i.offset, d.time_ms, d.append_time_ms, d.record, h.matured, h.said FROM identities i "
+            "LEFT JOIN decisions d ON d.offset = i.offset LEFT JOIN histories h ON h.offset = i.offset "
+            "WHERE i.tag = ? AND i.offset >= ? ORDER BY i.offset DESC",
+            (tag, self.place.drop_next),
+        ).fetchall()
+        return [
+            Found(
+                offset,
+                None if record is None else Decided(offset, time_ms, append_time_ms, record),
+                self._blank(offset) if said is None else History(bool(matured), _words(said)),
+            )
+            for offset, time_ms, append_time_ms, record, matured, said in rows
+        ]
 
-    def history(self, offset: int) -> History | None:
+    def history(self, offset: int) -> History:
         """What was said about the decision at ``offset``."""
-        with self._trouble():
-            query = "SELECT matured, said FROM histories WHERE offset = ?"
-            row = self._connection.execute(query, (offset,)).fetchone()
-        return None if row is None else History(bool(row[0]), _words(row[1]))
+        row = self._run("SELECT matured, said FROM histories WHERE offset = ?", (offset,)).fetchone()
+        return self._blank(offset) if row is None else History(bool(row[0]), _words(row[1]))
 
     def say(self, offset: int, history: History) -> None:
         """Replace what was said about the decision at ``offset``."""
-        said = b"".join(word.to_bytes(8, "little") for word in history.said)
-        self._execute("INSERT OR REPLACE INTO histories VALUES (?, ?, ?)", (offset, int(history.matured), said))
+        said = b"".join([word.to_bytes(8, "little") for word in history.said])
+        self._change("INSERT OR REPLACE INTO histories VALUES (?, ?, ?)", (offset, int(history.matured), said))
 
     def unsaid(self, before_ms: int, rows_max: int) -> Iterator[Decided]:
         """Decisions from ``mature_next`` on, in order, up to the first whose event is not older than ``before_ms``;
         those that somebody has said something about are passed over. ``mature_next`` moves along."""
         place = self.place
-        with self._trouble():
-            self._flush()
-            rows = self._connection.execute(
-                "SELECT d.offset, d.time_ms, d.append_time_ms, h.offset FROM decisions d LEFT JOIN histories h "
-                "ON h.offset = d.offset WHERE d.offset >= ? ORDER BY d.offset LIMIT ?",
-                (place.mature_next, rows_max),
-            ).fetchall()
+        self._flush()
+        rows = self._run(
+            "SELECT d.offset, d.time_ms, d.append_time_ms, h.offset FROM decisions d LEFT JOIN histories h "
+            "ON h.offset = d.offset WHERE d.offset >= ? ORDER BY d.offset LIMIT ?",
+            (place.mature_next, rows_max),
+        ).fetchall()
         for offset, time_ms, append_time_ms, said in rows:
             if time_ms >= before_ms:
                 return
             place.mature_next = offset + 1
             if said is None:
-                with self._trouble():
-                    (record,) = self._connection.execute(
-                        "SELECT record FROM decisions WHERE offset = ?", (offset,)
-                    ).fetchone()
+                (record,) = self._run("SELECT record FROM decisions WHERE offset = ?", (offset,)).fetchone()
                 yield Decided(offset, time_ms, append_time_ms, record)
 
     def oldest_ms(self, start: int) -> int | None:
         """Event time of the first decision at or behind ``start``."""
-        with self._trouble():
-            self._flush()
-            query = "SELECT time_ms FROM decisions WHERE offset >= ? ORDER BY offset LIMIT 1"
-            row = self._connection.execute(query, (start,)).fetchone()
+        self._flush()
+        query = "SELECT time_ms FROM decisions WHERE offset >= ? ORDER BY offset LIMIT 1"
+        row = self._run(query, (start,)).fetchone()
         return None if row is None else int(row[0])
 
     def forget(self, before_ms: int, rows_max: int) -> None:
         """Drop labelled decisions, from the oldest on, up to the first event that is not older than ``before_ms``."""
         place = self.place
-        with self._trouble():
-            rows = self._connection.execute(
-                "SELECT offset, time_ms FROM decisions WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
-                (place.forget_next, place.mature_next, rows_max),
-            ).fetchall()
+        rows = self._run(
+            "SELECT offset, time_ms FROM decisions WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
+            (place.forget_next, place.mature_next, rows_max),
+        ).fetchall()
         last = None
         for offset, time_ms in rows:
             if time_ms >= before_ms:
                 break
             last = offset
         if last is not None:
-            self._execute("DELETE FROM decisions WHERE offset <= ?", (last,))
+            self._change("DELETE FROM decisions WHERE offset <= ?", (last,))
             place.forget_next = last + 1
 
     def wait(self, outcome: Waiting) -> None:
         """Keep an outcome that waits; for another reason than before, if it did already."""
-        self._execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?)", outcome)
+        self._change("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?)", outcome)
 
     def stop_waiting(self, mark: int) -> None:
         """It was joined, or given up."""
-        self._execute("DELETE FROM waiting WHERE mark = ?", (mark,))
+        self._change("DELETE FROM waiting WHERE mark = ?", (mark,))
 
     def waiting_for(self, tag: int) -> list[Waiting]:
         """Outcomes that wait for an event, in the order in which they came."""
@@ -231,32 +238,39 @@ class Archive:
 
     def waiting_count(self) -> int:
         """How many wait."""
-        with self._trouble():
-            return int(self._connection.execute("SELECT count(*) FROM waiting").fetchone()[0])
+        return int(self._run("SELECT count(*) FROM waiting").fetchone()[0])
 
     def give_up(self, mark: int, until_ms: int) -> None:
         """Remember, until the clock passes ``until_ms``, that the outcome is an orphan."""
-        self._execute("INSERT OR REPLACE INTO given_up VALUES (?, ?)", (mark, until_ms))
+        self._change("INSERT OR REPLACE INTO given_up VALUES (?, ?)", (mark, until_ms))
+        self._has_given_up = True
 
     def forget_outcomes(self, clock_ms: int) -> None:
         """Of outcomes that nobody can repeat any more: those given up until before the clock, and of events of which
         nothing is known."""
-        self._execute("DELETE FROM given_up WHERE until_ms < ?", (clock_ms,))
-        self._execute("DELETE FROM histories WHERE offset < ?", (self.place.drop_next,))
+        if self._has_given_up:
+            self._change("DELETE FROM given_up WHERE until_ms < ?", (clock_ms,))
+        self._change("DELETE FROM histories WHERE offset < ?", (self.place.drop_next,))
 
     def is_known(self, mark: int) -> bool:
         """Whether the outcome waits or was given up."""
-        with self._trouble():
-            query = "SELECT 1 FROM waiting WHERE mark = ?1 UNION ALL SELECT 1 FROM given_up WHERE mark = ?1"
-            return self._connection.execute(query, (mark,)).fetchone() is not None
+        if self._run("SELECT 1 FROM waiting WHERE mark = ?", (mark,)).fetchone() is not None:
+            return True
+        if not self._has_given_up:
+            return False
+        return self._run("SELECT 1 FROM given_up WHERE mark = ?", (mark,)).fetchone() is not None
 
     def clear(self) -> None:
         """Forget everything but whose file it is: the log fills it anew."""
         self.begin()
         self._fresh.clear()
         for table in ("decisions", "identities", "histories", "waiting", "given_up"):
-            self._execute(f"DELETE FROM {table}", ())
+            self._change(f"DELETE FROM {table}", ())
         self.place = Place()
+
+    def _blank(self, offset: int) -> History:
+        """Of a decision that nobody has said anything about: it has its matured label, or not yet."""
+        return History(offset < self.place.mature_next, ())
 
     def _open(self, log: str, cache_bytes: int) -> None:
         run = self._connection.execute
@@ -277,16 +291,17 @@ class Archive:
         run("COMMIT")
         self.place = Place(**{field.name: known[field.name] for field in fields(Place) if field.name in known})
         self._swept_at = self.place.decisions
+        self._has_given_up = run("SELECT 1 FROM given_up LIMIT 1").fetchone() is not None
 
     def _flush(self) -> None:
         if not self._fresh:
             return
         self.begin()
         fresh, self._fresh = self._fresh, []
-        self._connection.executemany("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?)", [d for _, d in fresh])
+        self._run_all("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?)", [decided for _, decided in fresh])
         # In order: neighbours share pages.
-        rows = sorted((tag, decided.offset) for tag, decided in fresh)
-        self._connection.executemany("INSERT OR IGNORE INTO identities VALUES (?, ?)", rows)
+        rows = sorted([(tag, decided.offset) for tag, decided in fresh])
+        self._run_all("INSERT OR IGNORE INTO identities VALUES (?, ?)", rows)
 
     def _sweep(self) -> None:
         """Drop identities of which nothing has to be known any more, a slice of the hashes at a time."""
@@ -295,39 +310,41 @@ class Archive:
             return
         self._swept_at = place.decisions
         low, high = (slice_ * (_TAGS // _SWEEP_SLICES) for slice_ in (place.sweep, place.sweep + 1))
-        self._connection.execute(
-            "DELETE FROM identities WHERE tag >= ? AND tag <= ? AND offset < ?", (low, high - 1, place.drop_next)
-        )
+        self._run("DELETE FROM identities WHERE tag >= ? AND tag <= ? AND offset < ?", (low, high - 1, place.drop_next))
         place.sweep = (place.sweep + 1) % _SWEEP_SLICES
 
-    def _execute(self, statement: str, values: Sequence[object]) -> None:
-        self.begin()
-        with self._trouble():
-            self._connection.execute(statement, values)
-
     def _waiting(self, where: str, values: Sequence[object]) -> list[Waiting]:
-        with self._trouble():
-            query = f"SELECT mark, offset, tag, until_ms, reason, value FROM waiting {where}"
-            return [Waiting(*row) for row in self._connection.execute(query, values)]
+        query = f"SELECT mark, offset, tag, until_ms, reason, value FROM waiting {where}"
+        return [Waiting(*row) for row in self._run(query, values)]
 
     def _read_about(self, name: str) -> object:
-        row = self._connection.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        row = self._run("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
     def _write_about(self, values: dict[str, object]) -> None:
-        self._connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", list(values.items()))
+        self._run_all("INSERT OR REPLACE INTO about VALUES (?, ?)", list(values.items()))
 
-    @contextmanager
-    def _trouble(self) -> Iterator[None]:
-        """What SQLite says, as one of our errors."""
+    def _change(self, statement: str, values: Sequence[object]) -> None:
+        self.begin()
+        self._run(statement, values)
+
+    def _run(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "full" in str(error) or "I/O" in str(error):
-                raise Transient(f"{self.path}: {error}; make room, nothing is lost meanwhile") from error
-            raise Unusable(f"{self.path}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise Unusable(f"{self.path}: {error}") from error
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._meant(error) from error
+
+    def _run_all(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        try:
+            self._connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise self._meant(error) from error
+
+    def _meant(self, error: sqlite3.Error) -> Transient | Unusable:
+        """What SQLite says, as one of our errors."""
+        if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or "I/O" in str(error)):
+            return Transient(f"{self.path}: {error}; make room, nothing is lost meanwhile")
+        return Unusable(f"{self.path}: {error}")
 
 
 def open_archive(directory: Path, partition: int, log: str, cache_bytes: int) -> tuple[Archive, str]:

@@ -146,12 +146,11 @@ class Filling:
             return
         mark = mark_of(outcome["customer_id"], outcome["outcome_id"])
         tag = tag_of(outcome["customer_id"], outcome["event_id"])
-        kept, forgotten = self._archive.find(tag)
-        said = [self._archive.history(offset) for offset in (*forgotten, *(decided.offset for decided in kept))]
-        if self._archive.is_known(mark) or any(history is not None and history.knows(mark) for history in said):
+        found = self._archive.find(tag)
+        if any(one.history.knows(mark) for one in found) or self._archive.is_known(mark):
             return
         until_ms = outcome["observed_time_ms"] + self._rules.patience_ms
-        reason = "unknown_revision" if kept else "no_decision"
+        reason = "unknown_revision" if found else "no_decision"
         self._archive.wait(Waiting(mark, record.offset, tag, until_ms, reason, record.value or b""))
 
     def _label(self, record: InRecord) -> None:
@@ -162,7 +161,7 @@ class Filling:
             return
         mark = mark_of(label["customer_id"], label["outcome_id"])
         self._archive.stop_waiting(mark)
-        history = self._archive.history(offset) or History(offset < place.mature_next, ())
+        history = self._archive.history(offset)
         if offset >= place.drop_next and not history.knows(mark):
             word = mark << 1 | (label["label"] == "fraud")
             self._archive.say(offset, History(history.matured, (*history.said, word)))

@@ -5,7 +5,6 @@ Everything is a function of the two inputs in the order in which they are handed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, cast
 
 from services.feedback.archive import Archive, History, Waiting
@@ -56,15 +55,17 @@ class Joiner:
         """An outcome: joined, waiting, an orphan, or a repeat."""
         mark = mark_of(outcome["customer_id"], outcome["outcome_id"])
         tag = tag_of(outcome["customer_id"], outcome["event_id"])
-        kept, forgotten = self.archive.find(tag)
-        found = self._decision_of(outcome, kept)
-        if self.archive.is_known(mark) or self._has_said([found[0].offset] if found else forgotten, mark):
+        found = self.archive.find(tag)
+        if any(one.history.knows(mark) for one in found) or self.archive.is_known(mark):
             self.repeats += 1
             return []
         waits = Waiting(mark, offset, tag, outcome["observed_time_ms"] + self._rules.patience_ms, "no_decision", value)
-        if found:
-            return self._join_or_wait(*found, waits, outcome)
-        if forgotten:
+        for _, decided, history in found:
+            # Hashes may collide, ids may not.
+            head = None if decided is None else self._labelling.head(decided.record)
+            if decided and head and (head.event_id, head.customer_id) == (outcome["event_id"], outcome["customer_id"]):
+                return self._join_or_wait(decided, head, history, waits, outcome)
+        if any(one.decided is None for one in found):
             return [self._give_up(waits, "decision_forgotten")]
         return self._wait(waits)
 
@@ -115,19 +116,6 @@ class Joiner:
         oldest_ms = self.archive.oldest_ms(start)
         return 0 if oldest_ms is None else oldest_ms + span_ms
 
-    def _decision_of(self, outcome: Outcome, kept: Sequence[Decided]) -> tuple[Decided, Head] | None:
-        """The decision meant: hashes may collide, ids may not."""
-        for decided in kept:
-            head = self._labelling.head(decided.record)
-            if head.event_id == outcome["event_id"] and head.customer_id == outcome["customer_id"]:
-                return decided, head
-        return None
-
-    def _has_said(self, offsets: Sequence[int], mark: int) -> bool:
-        """Whether the outcome was joined to one of these decisions."""
-        histories = [self.archive.history(offset) for offset in offsets]
-        return any(history is not None and history.knows(mark) for history in histories)
-
     def _join_waiting(self, decided: Decided, head: Head, tag: int) -> list[Made]:
         """Join what waits for this event, and what waits for that: a reversal may have come before what it reverses."""
         made: list[Made] = []
@@ -138,7 +126,7 @@ class Joiner:
                 outcome = self._labelling.outcome(waits.value)
                 if (outcome["customer_id"], outcome["event_id"]) != (head.customer_id, head.event_id):
                     continue
-                history = self.archive.history(decided.offset) or self._blank(decided)
+                history = self.archive.history(decided.offset)
                 if self._is_revision_unknown(outcome, history):
                     if waits.reason != "unknown_revision":
                         self.archive.wait(waits._replace(reason="unknown_revision"))
@@ -149,15 +137,13 @@ class Joiner:
                 joined = True
         return made
 
-    def _join_or_wait(self, decided: Decided, head: Head, waits: Waiting, outcome: Outcome) -> list[Made]:
-        history = self.archive.history(decided.offset) or self._blank(decided)
+    def _join_or_wait(
+        self, decided: Decided, head: Head, history: History, waits: Waiting, outcome: Outcome
+    ) -> list[Made]:
         if self._is_revision_unknown(outcome, history):
             return self._wait(waits._replace(reason="unknown_revision"))
         made = self._say(decided, head, outcome, waits.mark, history)
         return made + (self._join_waiting(decided, head, waits.tag) if self.waiting else [])
-
-    def _blank(self, decided: Decided) -> History:
-        return History(decided.offset < self.archive.place.mature_next, ())
 
     def _is_revision_unknown(self, outcome: Outcome, history: History) -> bool:
         revises = outcome["revises"]

@@ -181,7 +181,7 @@ def test_a_file_of_long_ago_is_brought_up_to_date(tmp_path: Path) -> None:
     world.observe(outcome("o-0", "e-0", 5), outcome("o-200", "e-200", 5), outcome("o-x", "nobody", 1))
     world.settle()
     assert len(world.label_marks()) == 2_600
-    assert world.orphans() == [("o-x", "no_decision")]
+    assert (world.orphans(), world.waiting()) == ([("o-x", "no_decision")], 0)
 
 
 def test_what_an_earlier_hop_wrote_twice_is_taken_once_by_a_file_that_is_filled_anew(tmp_path: Path) -> None:
