@@ -86,7 +86,9 @@ def handler() -> IngestionHandler:
     clock = ManualClock()
     log = MemoryLog(MemoryBroker(PARTITIONS, clock), "ingestion", EVENTS_RAW.name)
     made = IngestionHandler(
-        IngestionSettings(rules=ClockRules(), redis="", partitions=PARTITIONS, seen_memory_bytes=512 << 20),
+        IngestionSettings(
+            rules=ClockRules(), redis="", partitions=PARTITIONS, seen_memory_bytes=512 << 20, schema_registry=""
+        ),
         store=MemoryStore(MemoryRedis(), clock),
         read_raw=log.read,
         accepted=_NothingAccepted(),  # type: ignore[arg-type]

@@ -27,10 +27,9 @@ _INTAKES = {"events": EVENT_INTAKE, "outcomes": OUTCOMES_INTAKE}
 def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
     """Learn the raw topic's schemas, then make handlers on one Redis connection."""
     settings = IngestionSettings.read(environment)
-    registry_url = environment.text("WEIR_SCHEMA_REGISTRY", "http://127.0.0.1:8081")
     environment.check()
     intake = _INTAKES[settings.door]
-    writer_schemas = _writer_schemas(registry_url, intake)
+    writer_schemas = _writer_schemas(settings.schema_registry, intake)
     client = connect(settings.redis)
     accepted = KafkaReader(
         parts.process.kafka, intake.accepted.name, f"{intake.stage.name}.{parts.process.slot}.accepted"

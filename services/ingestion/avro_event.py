@@ -29,12 +29,19 @@ _KNOWN: Final = frozenset(EventRaw.__annotations__)
 class AvroEvents:
     """Decodes records of the allowed writer schemas into the fields that are ``known``: an event's, unless told so.
 
+    Avro cannot leave a field out: a sender without ids of its own sends ``own_id`` empty, which is its default.
     ``writer_schemas``: schema id -> schema as parsed JSON; the versions registered for the topic's subject. It is
     looked up on each id's first sight, so a mapping that learns of new versions while running works.
     """
 
-    def __init__(self, writer_schemas: Mapping[int, Mapping[str, Any]], known: Collection[str] = _KNOWN) -> None:
+    def __init__(
+        self,
+        writer_schemas: Mapping[int, Mapping[str, Any]],
+        known: Collection[str] = _KNOWN,
+        own_id: str = "event_id",
+    ) -> None:
         self._writer_schemas = writer_schemas
+        self._own_id = own_id
         self._known = frozenset(known)
         self._compiled: dict[int, tuple[tuple[str, Reader], ...]] = {}
 
@@ -53,7 +60,10 @@ class AvroEvents:
             raise _malformed(value, name, f"schema {schema_id}, byte {at}: {error}") from error
         if at != len(value):
             raise _malformed(value, "", f"schema {schema_id}: {len(value) - at} bytes are left after its last field")
-        return {name: fields[name] for name in fields if name in self._known}
+        known = {name: fields[name] for name in fields if name in self._known}
+        if known.get(self._own_id) == "":
+            del known[self._own_id]
+        return known
 
     def _compile(self, schema_id: int) -> tuple[tuple[str, Reader], ...]:
         schema = self._writer_schemas.get(schema_id)

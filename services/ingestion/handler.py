@@ -72,7 +72,7 @@ class IngestionHandler:
         self._accepted = accepted
         self._metrics = metrics
         self._partitioner = Partitioner(settings.partitions)
-        self._avro = AvroEvents(writer_schemas, intake.fields)
+        self._avro = AvroEvents(writer_schemas, intake.fields, intake.own_id)
         self._codec = Codec(intake.schema_file)
         self._keeper = Keeper(store, settings.rules, clock)
         self._admissions: dict[int, Admission] = {}

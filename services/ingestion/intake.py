@@ -22,6 +22,7 @@ class Intake:
     stage: Stage
     schema_file: str  # of an accepted record
     fields: frozenset[str]  # that a sender may give
+    own_id: str  # the field that a sender without ids leaves out
     valid: Callable[[Mapping[str, Any]], Any]  # fields -> raw record in normal form; raises Poison
     candidate: Callable[[Any, bytes], Candidate]  # of a raw record and its customer
     store: str  # namespace of what is kept in the store
@@ -52,6 +53,7 @@ EVENT_INTAKE = Intake(
     stage=INGESTION,
     schema_file="payments/event.v1.avsc",
     fields=frozenset(EventRaw.__annotations__),
+    own_id="event_id",
     valid=valid_event,
     candidate=Candidate.of,
     store="ingestion",
@@ -61,6 +63,7 @@ OUTCOMES_INTAKE = Intake(
     stage=OUTCOME_INTAKE,
     schema_file="payments/outcome.v1.avsc",
     fields=frozenset(OutcomeRaw.__annotations__),
+    own_id="outcome_id",
     valid=valid_outcome,
     candidate=candidate_of,
     store="ingestion-outcomes",

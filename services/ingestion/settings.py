@@ -28,6 +28,7 @@ class IngestionSettings:
     door: Door = "events"  # which of the two raw topics this process judges
     partitions: int  # of the data topics; decides which partition owns a customer, so it must be the truth
     seen_memory_bytes: int  # what the printed capacity is worked out from
+    schema_registry: str  # Confluent API; asked at start which schemas senders may write with
 
     @classmethod
     def read(cls, environment: Environment) -> IngestionSettings:
@@ -45,6 +46,7 @@ class IngestionSettings:
             rules=rules,
             redis=environment.text("WEIR_REDIS", "redis://127.0.0.1:6379/0"),
             partitions=partitions,
+            schema_registry=environment.text("WEIR_SCHEMA_REGISTRY", "http://127.0.0.1:8081"),
             # 512 MiB carry 3,000 events/s at the default lateness, a whole machine's share.
             seen_memory_bytes=environment.size_bytes(
                 "WEIR_SEEN_MEMORY", 512 << 20, minimum=partitions * OPEN_BYTES_MAX + (1 << 20), maximum=1 << 40

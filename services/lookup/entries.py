@@ -69,9 +69,10 @@ def ids_in(topic: str, value: bytes | None, headers: Sequence[Header]) -> Ids | 
     if not value:
         return None
     try:
-        return _READERS[topic](value, headers)
+        ids = _READERS[topic](value, headers)
     except ValueError:
         return None
+    return ids if ids is not None and ids.event_id else None  # a refused event whose sender has no ids
 
 
 def last_header(headers: Sequence[Header], name: str) -> bytes:

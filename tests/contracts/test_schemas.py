@@ -130,8 +130,14 @@ CHAIN = [
     ids=lambda index: CHAIN[index][1],
 )
 def test_a_record_begins_with_all_of_the_one_before(before: int, after: int) -> None:
-    """A stage copies the bytes that it was handed, so names, types and order have to be the same; so do the docs."""
+    """A stage copies the bytes that it was handed, so names, types and order have to be the same; so do the docs.
+
+    Only senders may leave ids out.
+    """
     first, second = (branch(*CHAIN[index])["fields"] for index in (before, after))
+    if CHAIN[before][0].endswith("_raw.v1.avsc"):
+        assert first[0]["default"] == ""
+        first = [{name: value for name, value in first[0].items() if name != "default"}, *first[1:]]
     assert second[: len(first)] == first
     assert len(second) > len(first)
 

@@ -285,7 +285,13 @@ class Mesh:
     def _ingestion(self, log: MemoryLog, telemetry: StageTelemetry, faults: Faults) -> IngestionHandler:
         raw = schema("payments/event_raw.v1.avsc")
         return IngestionHandler(
-            IngestionSettings(rules=ClockRules(), redis="", partitions=self.partitions, seen_memory_bytes=512 << 20),
+            IngestionSettings(
+                rules=ClockRules(),
+                redis="",
+                partitions=self.partitions,
+                seen_memory_bytes=512 << 20,
+                schema_registry="",
+            ),
             store=MemoryStore(self.redis["ingestion"], self.clock, faults),
             read_raw=log.read,
             accepted=_Reader(self.broker, EVENTS.name),

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingestion.avro_event import AvroEvents, compile_writer
-from services.ingestion.reading import read_event
+from services.ingestion.intake import OUTCOMES_INTAKE
+from services.ingestion.reading import read_event, read_record
 from services.ingestion.validation import body_hash_of
+from services.mesh.codec import schema
 from services.mesh.errors import Poison, RejectCode
 from tests.unit.ingestion.corpus import FULL, RAW, avro_bytes, avro_cases, json_cases, json_text
 from tests.unit.ingestion.world import WRITER_SCHEMAS, World, payment
@@ -214,7 +216,29 @@ def test_other_versions_resolve_as_fastavro_resolves_them(schema: dict[str, Any]
 def test_a_sender_without_ids_derives_them_in_avro_too() -> None:
     value = avro_bytes(FULL, parse_schema(json.loads(json.dumps(ANONYMOUS))), 50)
     without = {name: v for name, v in FULL.items() if name != "event_id"}
-    assert read_event(value, events_of(ANONYMOUS)) == read_event(json_text(without), AVRO)
+    derived = read_event(json_text(without), AVRO)
+    assert read_event(value, events_of(ANONYMOUS)) == derived
+    assert read_event(avro_bytes(without), AVRO) == derived, "and so does one that leaves the field to its default"
+
+
+def test_an_outcome_without_an_id_gets_the_same_one_in_both_formats() -> None:
+    file = schema("payments/outcome_raw.v1.avsc")
+    outcome = {
+        "event_id": "e-1",
+        "customer_id": "c-1",
+        "label": "fraud",
+        "source": "chargeback",
+        "observed_time_ms": 5,
+    }
+    intake = OUTCOMES_INTAKE
+    avro = AvroEvents({file.id: file.raw}, intake.fields, intake.own_id)
+    value = avro_bytes(outcome, file.parsed, file.id)
+    read = read_record(value, avro, intake.valid)
+    assert read == read_record(json_text(outcome), avro, intake.valid)
+    assert read["outcome_id"].startswith("derived-")
+    nameless = avro_bytes({**outcome, "event_id": ""}, file.parsed, file.id)
+    with pytest.raises(Poison, match="event_id='': must not be empty"):
+        read_record(nameless, avro, intake.valid)
 
 
 @pytest.mark.parametrize(

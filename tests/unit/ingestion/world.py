@@ -41,7 +41,9 @@ def payment(event_id: str = "e-1", customer_id: str = "c-1", **fields: Any) -> d
 
 
 def settings(partitions: int, rules: ClockRules | None = None) -> IngestionSettings:
-    return IngestionSettings(rules=rules or ClockRules(), redis="", partitions=partitions, seen_memory_bytes=512 << 20)
+    return IngestionSettings(
+        rules=rules or ClockRules(), redis="", partitions=partitions, seen_memory_bytes=512 << 20, schema_registry=""
+    )
 
 
 class MemoryReader:

@@ -55,6 +55,11 @@ def test_ids_are_read_whatever_the_record(topic: str, value: bytes, headers: lis
     assert ids_in(topic, value, headers) == IDS
 
 
+def test_a_refused_event_without_an_id_is_found_by_its_offset_alone() -> None:
+    for value in (Codec("payments/event_raw.v1.avsc").encode({**EVENT, "event_id": ""}), b'{"event_id": ""}'):
+        assert ids_in("dead-letters.v1", value, refused_in("events.raw.v1")) is None
+
+
 @pytest.mark.parametrize(
     "value", [None, b"", b"\0", b"\0\0\0\0\1\xff", b"[]", b'{"event_id": 7}', b"\xff\xfe", b"[" * 99]
 )
