@@ -76,7 +76,7 @@ def run(given: argparse.Namespace) -> int:
         _show(stages, lookup_lag, store, capacity)
         if ledger is not None:
             _show_ledger(ledger)
-    return 1 if ledger is not None and (ledger.missing or ledger.duplicates or ledger.strangers) else 0
+    return 1 if ledger is not None and ledger.is_wrong else 0
 
 
 def _store(url: str, partitions: int) -> dict[str, Any]:
@@ -233,6 +233,12 @@ def _show_ledger(ledger: Ledger) -> None:
         f"verified from the log: {ledger.events_in:,} in, {ledger.accepted:,} accepted, {ledger.decisions:,} decided, "
         f"{ledger.undecided:,} on their way, {ledger.dead_letters:,} dead letters; missing {ledger.missing}, "
         f"duplicates {ledger.duplicates}, without an accepted event {ledger.strangers}"
+    )
+    told = ledger.outcomes
+    print_line(
+        f"outcomes: {told.accepted:,} accepted, {told.joined:,} joined, {told.pending:,} pending, "
+        f"{sum(told.orphans.values()):,} orphans; lost {told.lost}, in two places {told.doubled}, "
+        f"never accepted {told.strangers}; {told.labels:,} labels, {told.matured:,} of them matured"
     )
 
 

@@ -24,11 +24,11 @@ from services.mesh.topics import (
     EVENTS,
     EVENTS_RAW,
     FEATURES,
-    OUTCOMES_RAW,
     SCORES,
     UPDATES_TERMINAL,
     Topic,
 )
+from services.platform.outcome_account import OutcomeLedger, settle_outcomes
 
 _BATCH_RECORDS_MAX = 10_000
 _BATCH_WAIT_S = 0.1
@@ -45,7 +45,6 @@ class Ledger:
 
     events_in: int = 0
     rekeyed: int = 0  # sent once more by ingestion under their right key
-    outcomes_in: int = 0
     accepted: int = 0  # identities
     decisions: int = 0
     missing: int = 0
@@ -57,6 +56,12 @@ class Ledger:
     undecided: int = 0  # accepted, and on the way to a decision
     unjudged: int = 0  # in events.raw.v1, and not yet looked at by ingestion
     raw_rejects: int = 0  # dead letters that ingestion made
+    outcomes: OutcomeLedger = field(default_factory=OutcomeLedger)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a promise was broken."""
+        return bool(self.missing or self.duplicates or self.strangers) or not self.outcomes.is_good
 
 
 # Every committed record of a topic, as confluent-kafka's messages; with offsets by partition: only those, from there.
@@ -96,12 +101,12 @@ def settle(read: Read, unfinished: Mapping[str, Mapping[int, int]]) -> Ledger:
             ledger.accepted += 1
     ledger.accepted += len(open_ones)
     ledger.strangers = sum(1 for count in decided.values() if count)
+    ledger.outcomes = settle_outcomes(read, unfinished, decided)
     if open_ones:
         ledger.undecided = len(open_ones & _on_the_way(read, unfinished))
         ledger.missing = len(open_ones) - ledger.undecided
     _count_dead_letters(read, ledger)
     _count_raw(read, ledger, unfinished.get(EVENTS_RAW.name, {}))
-    ledger.outcomes_in = sum(1 for _ in read(OUTCOMES_RAW, None))
     return ledger
 
 

@@ -75,8 +75,17 @@ def _counts(ledger: Ledger) -> dict[str, object]:
         "missing": ledger.missing,
         "duplicates": ledger.duplicates + ledger.strangers,
         "undecided_at_stop": ledger.undecided + ledger.unjudged,
-        "outcomes_in": ledger.outcomes_in,
-        "labels": 0,  # outcomes joined to decisions: nobody joins them yet
+        "outcomes_in": ledger.outcomes.outcomes_in,
+        "labels": ledger.outcomes.labels,
+        "outcomes": {
+            "accepted": ledger.outcomes.accepted,
+            "joined": ledger.outcomes.joined,
+            "pending": ledger.outcomes.pending + ledger.outcomes.unjudged,
+            "orphans": dict(sorted(ledger.outcomes.orphans.items())),
+            "lost": ledger.outcomes.lost + ledger.outcomes.strangers,
+            "doubled": ledger.outcomes.doubled,
+            "matured": ledger.outcomes.matured,
+        },
     }
 
 
@@ -86,7 +95,7 @@ def _ledger_lines(ledger: Ledger | None) -> list[str]:
             "counts            unknown  the log is too long to be read within the 10 s of a stop:",
             "                           start again, and run weir status --verify",
         ]
-    counts = _counts(ledger)
+    counts, outcomes = _counts(ledger), ledger.outcomes
     codes = ", ".join(f"{code} {count:,}" for code, count in sorted(ledger.rejects.items()))
     lines = [
         f"events in      {ledger.events_in:>10,}  accepted {ledger.accepted:,}, "
@@ -94,7 +103,9 @@ def _ledger_lines(ledger: Ledger | None) -> list[str]:
         f"dead letters   {ledger.dead_letters:>10,}  {codes}".rstrip(),
         f"decisions      {ledger.decisions:>10,}  missing {ledger.missing:,}, duplicates {counts['duplicates']:,}, "
         f"undecided at stop {counts['undecided_at_stop']:,}",
-        f"outcomes in    {ledger.outcomes_in:>10,}",
+        f"outcomes in    {outcomes.outcomes_in:>10,}  joined {outcomes.joined:,}, pending {outcomes.pending:,}, "
+        f"orphans {sum(outcomes.orphans.values()):,}, lost {outcomes.lost:,}",
+        f"labels         {outcomes.labels:>10,}  matured {outcomes.matured:,}",
     ]
     if ledger.unreadable:
         lines.append(

@@ -35,4 +35,5 @@ def test_counts_add_up_and_the_oldest_input_counts() -> None:
 def test_a_commit_marker_behind_the_last_transaction_is_no_work() -> None:
     assert Stretch(SCORING, SCORING.consumes, 0, done=10, end=11).offsets == 0
     assert Stretch(SCORING, SCORING.consumes, 0, done=10, end=13).offsets == 2
-    assert Stretch(INGESTION, INGESTION.consumes, 0, done=10, end=11).offsets == 1  # producers write without transactions
+    # Producers write without transactions.
+    assert Stretch(INGESTION, INGESTION.consumes, 0, done=10, end=11).offsets == 1

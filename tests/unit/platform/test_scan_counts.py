@@ -111,7 +111,7 @@ def test_raw_records_are_told_apart() -> None:
         OUTCOMES_RAW: [Message(b"o")],
     }
     ledger = account(log, {EVENTS_RAW.name: {0: 2}})
-    assert (ledger.events_in, ledger.rekeyed, ledger.unjudged, ledger.outcomes_in) == (2, 1, 1, 1)
+    assert (ledger.events_in, ledger.rekeyed, ledger.unjudged, ledger.outcomes.outcomes_in) == (2, 1, 1, 1)
     assert ledger.rejects == {"late": 2, "conflict": 1}
 
 

@@ -7,12 +7,17 @@ from collections import Counter
 from typing import Any
 
 from services.platform.latency import LatencyCounts
+from services.platform.outcome_account import OutcomeLedger
 from services.platform.scan import Ledger
 from services.platform.summary import ServedModel, Summary, to_json, to_text
 
 LEDGER = Ledger(
     events_in=110, accepted=100, decisions=99, missing=1, duplicates=2, strangers=3, dead_letters=6, raw_rejects=6,
-    rejects=Counter({"conflict": 4, "late": 2}), undecided=5, unjudged=1, outcomes_in=7,
+    rejects=Counter({"conflict": 4, "late": 2}), undecided=5, unjudged=1,
+    outcomes=OutcomeLedger(
+        outcomes_in=9, accepted=8, labels=12, matured=7, joined=5, pending=2, unjudged=1, doubled=3, lost=1,
+        orphans=Counter({"no_decision": 1}), strangers=1,
+    ),
 )  # fmt: skip
 MODELS = [
     ServedModel(version="bootstrap", from_event_time_ms=1_735_689_600_000, why="no model yet"),
@@ -42,8 +47,17 @@ def test_every_count_is_where_machines_look_for_it() -> None:
         "missing": 1,
         "duplicates": 5,
         "undecided_at_stop": 6,
-        "outcomes_in": 7,
-        "labels": 0,
+        "outcomes_in": 9,
+        "labels": 12,
+        "outcomes": {
+            "accepted": 8,
+            "joined": 5,
+            "pending": 3,
+            "orphans": {"no_decision": 1},
+            "lost": 2,
+            "doubled": 3,
+            "matured": 7,
+        },
         "rate_per_s": 1234.6,
         "latency_ms": {"p50": 10, "p99": 20, "p999": 30},
         "models": [
