@@ -148,6 +148,20 @@ def outcome(record: InRecord) -> dict[str, Any]:
     return place | {"append_time_ms": record.append_time_ms} | said
 
 
+def label(record: InRecord) -> dict[str, Any]:
+    """Where it lies, and what the event was known to be from then on."""
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    known = Codec("labelled.v1.avsc").decode(record.value)
+    names = ("label", "label_version", "label_source", "outcome_id", "revises", "observed_time_ms", "label_age_ms")
+    return place | {"append_time_ms": record.append_time_ms} | {name: known[name] for name in names}
+
+
+def orphan(record: InRecord) -> dict[str, Any]:
+    """Where it lies, what it says, and why it belongs to no decision."""
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    return place | {"append_time_ms": record.append_time_ms} | Codec("outcome_orphan.v1.avsc").decode(record.value)
+
+
 def _named(vector: bytes) -> dict[str, float | None]:
     """Feature names and values of a vector, or of its beginning; NaN as None."""
     values = np.frombuffer(vector, dtype="<f4")

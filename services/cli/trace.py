@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from services.cli.hops import BACKWARDS, Hop, dead_letter, outcome, walk_back
+from services.cli.hops import BACKWARDS, Hop, dead_letter, label, orphan, outcome, walk_back
 from services.cli.reading import LogReader, record_of
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.lookup.entries import INDEXED, Place, ids_in
@@ -18,7 +18,7 @@ from services.mesh.codec import HEADER_BYTES
 from services.mesh.errors import Fatal
 from services.mesh.ports import InRecord
 from services.mesh.prefix import ids_of
-from services.mesh.topics import DEAD_LETTERS, DECISIONS, UPDATES_TERMINAL
+from services.mesh.topics import DAY_MS, DEAD_LETTERS, DECISIONS, LABELS, OUTCOMES_ORPHAN, UPDATES_TERMINAL
 from services.platform.observe import Observer
 
 LOOKUP_FILE = "lookup.sqlite"  # in the data directory
@@ -103,6 +103,10 @@ def _events(log: LogReader, records: Iterable[InRecord]) -> list[dict[str, Any]]
             event["hops"] += walk_back(log, record, BACKWARDS)
         elif record.topic == DEAD_LETTERS.name:
             event["dead_letters"].append(dead_letter(record))
+        elif record.topic == LABELS.name:
+            event["labels"].append(label(record))
+        elif record.topic == OUTCOMES_ORPHAN.name:
+            event["orphans"].append(orphan(record))
         else:
             event["outcomes"].append(outcome(record))
     return list(events.values())
@@ -129,7 +133,7 @@ def _on_the_way(
 
 
 def _event(customer_id: str | None) -> dict[str, Any]:
-    return {"customer_id": customer_id, "hops": [], "dead_letters": [], "outcomes": []}
+    return {"customer_id": customer_id, "hops": [], "dead_letters": [], "outcomes": [], "labels": [], "orphans": []}
 
 
 def _show(event_id: str, event: dict[str, Any]) -> None:
@@ -154,7 +158,17 @@ def _show(event_id: str, event: dict[str, Any]) -> None:
     for said in event["outcomes"]:
         print_line(f"  {_place(said):32} {shown_time(said['append_time_ms'])}")
         print_line(f"{_INDENT}outcome {said.get('label')}, by {said.get('source')}, id {said.get('outcome_id')}")
-    if not event["outcomes"]:
+    for given_up in event["orphans"]:
+        print_line(f"  {_place(given_up):32} {shown_time(given_up['append_time_ms'])}")
+        print_line(f"{_INDENT}outcome {given_up['outcome_id']} given up: {given_up['orphan_reason']}")
+    for known in event["labels"]:
+        age_days = known["label_age_ms"] / DAY_MS
+        print_line(f"  {_place(known):32} {shown_time(known['append_time_ms'])}")
+        print_line(
+            f"{_INDENT}label version {known['label_version']}: {known['label']}, {known['label_source']} after "
+            f"{age_days:.1f} days"
+        )
+    if not event["outcomes"] and not event["labels"]:
         print_line("  no outcome yet")
 
 

@@ -1,7 +1,8 @@
 """What the index keeps of one record: hashes of its ids, and where it lies. Pure.
 
-Decisions begin with their ids. Outcomes and refused records are whatever their senders sent, so their ids are read as
-far as they can be: a refused record whose ids nobody can read is found by its offset alone.
+Decisions and labels begin with their ids, orphans with the outcome's. Outcomes and refused records are whatever their
+senders sent, so their ids are read as far as they can be: a refused record whose ids nobody can read is found by its
+offset alone.
 """
 
 from __future__ import annotations
@@ -18,10 +19,20 @@ import orjson
 from services.mesh.codec import HEADER_BYTES, schema, schema_id_of
 from services.mesh.ports import Header
 from services.mesh.prefix import ids_of
-from services.mesh.topics import DEAD_LETTERS, DECISIONS, EVENTS_RAW, OUTCOMES_RAW, UPDATES_TERMINAL, Topic
+from services.mesh.topics import (
+    DEAD_LETTERS,
+    DECISIONS,
+    EVENTS_RAW,
+    LABELS,
+    OUTCOMES,
+    OUTCOMES_ORPHAN,
+    OUTCOMES_RAW,
+    UPDATES_TERMINAL,
+    Topic,
+)
 
 # Their places are numbers in the file: append only.
-INDEXED: Final[tuple[Topic, ...]] = (DECISIONS, DEAD_LETTERS, OUTCOMES_RAW)
+INDEXED: Final[tuple[Topic, ...]] = (DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, LABELS, OUTCOMES_ORPHAN)
 TOPIC_NUMBERS: Final = {topic.name: number for number, topic in enumerate(INDEXED)}
 
 # tag of the event_id (signed, as SQLite compares), crc of the customer_id, topic, partition, offset
@@ -94,6 +105,8 @@ def _refused(value: bytes, headers: Sequence[Header]) -> Ids | None:
         return _sent(value, "payments/event_raw.v1.avsc", skipped_texts=0)
     if origin == OUTCOMES_RAW.name:
         return _outcome(value, headers)
+    if origin == OUTCOMES.name:
+        return _behind(value, skipped_texts=1)
     return Ids(*ids_of(value, HEADER_BYTES + (origin == UPDATES_TERMINAL.name)))
 
 
@@ -102,11 +115,7 @@ def _sent(value: bytes, schema_file: str, skipped_texts: int) -> Ids | None:
     if value[0] == 0:
         if schema_id_of(value) != schema(schema_file).id:
             return None
-        start = HEADER_BYTES
-        for _ in range(skipped_texts):
-            skipped, _ = ids_of(value, start)
-            start += len(skipped) + _varint_bytes(2 * len(skipped))
-        return Ids(*ids_of(value, start))
+        return _behind(value, skipped_texts)
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -117,6 +126,19 @@ def _sent(value: bytes, schema_file: str, skipped_texts: int) -> Ids | None:
     if not isinstance(event_id, str):
         return None
     return Ids(event_id.encode(), customer_id.encode() if isinstance(customer_id, str) else None)
+
+
+def _orphaned(value: bytes, headers: Sequence[Header]) -> Ids | None:
+    return _behind(value, skipped_texts=1)
+
+
+def _behind(value: bytes, skipped_texts: int) -> Ids:
+    """The ids behind some texts at the start of a record."""
+    start = HEADER_BYTES
+    for _ in range(skipped_texts):
+        skipped, _ = ids_of(value, start)
+        start += len(skipped) + _varint_bytes(2 * len(skipped))
+    return Ids(*ids_of(value, start))
 
 
 def _from_beginning(text: bytes) -> Ids | None:
@@ -132,4 +154,6 @@ _READERS: Final[dict[str, Callable[[bytes, Sequence[Header]], Ids | None]]] = {
     DECISIONS.name: _decided,
     DEAD_LETTERS.name: _refused,
     OUTCOMES_RAW.name: _outcome,
+    LABELS.name: _decided,
+    OUTCOMES_ORPHAN.name: _orphaned,
 }

@@ -133,7 +133,9 @@ RETRAINING = Participant(
     produces=(MODELS,),
 )
 DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
-LOOKUP = Participant(name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, OUTCOMES_ORPHAN))
+LOOKUP = Participant(
+    name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, LABELS, OUTCOMES_ORPHAN)
+)
 
 PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, DRIFT, RETRAINING, DEPLOY, LOOKUP)
 

@@ -32,6 +32,7 @@ EVENT = {
     "device_id": None,
 }
 ACCEPTED = {**EVENT, "source_partition": 1, "source_offset": 2, "raw_append_time_ms": 3}
+ACCEPTED_OUTCOME = {**OUTCOME, "source_partition": 1, "source_offset": 2, "raw_append_time_ms": 3}
 IDS = Ids(b"e-1", "c-ü".encode())
 
 
@@ -49,6 +50,9 @@ def refused_in(topic: str) -> list[Header]:
         ("dead-letters.v1", Codec("payments/event_raw.v1.avsc").encode(EVENT), refused_in("events.raw.v1")),
         ("dead-letters.v1", Codec("payments/event.v1.avsc").encode(ACCEPTED), refused_in("events.v1")),
         ("dead-letters.v1", json.dumps(OUTCOME).encode(), refused_in("outcomes.raw.v1")),
+        ("dead-letters.v1", Codec("payments/outcome.v1.avsc").encode(ACCEPTED_OUTCOME), refused_in("outcomes.v1")),
+        ("labels.v1", Codec("payments/event.v1.avsc").encode(ACCEPTED), ()),
+        ("outcomes.orphan.v1", Codec("payments/outcome.v1.avsc").encode(ACCEPTED_OUTCOME), ()),
     ],
 )
 def test_ids_are_read_whatever_the_record(topic: str, value: bytes, headers: list[Header]) -> None:
