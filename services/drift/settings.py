@@ -21,7 +21,8 @@ class DriftSettings:
     # From this age (event time) on a day's labels are complete; the feedback service matures them by the same age.
     label_horizon_ms: int
     retrain_days_max: int  # without a new model for longer, somebody should know
-    silence_hours_max: int  # no labels for longer while decisions go on
+    # No label for longer while decisions go on; a replay of months runs days ahead of its labels.
+    silence_hours_max: int
 
     @classmethod
     def read(cls, environment: Environment) -> DriftSettings:
@@ -32,5 +33,5 @@ class DriftSettings:
             budget_per_day=environment.integer("WEIR_DRIFT_BUDGET_PER_DAY", 100, 1, 1_000_000),
             label_horizon_ms=environment.duration_ms("WEIR_DRIFT_LABEL_HORIZON", 7 * DAY_MS),
             retrain_days_max=environment.integer("WEIR_DRIFT_RETRAIN_DAYS_MAX", 28, 1, 10_000),
-            silence_hours_max=environment.integer("WEIR_DRIFT_SILENCE_HOURS_MAX", 48, 1, 10_000),
+            silence_hours_max=environment.integer("WEIR_DRIFT_SILENCE_HOURS_MAX", 168, 1, 10_000),
         )
