@@ -1,4 +1,4 @@
-"""One input and one output topic with the same handles on the twin and on Kafka."""
+"""One input topic or two, and an output topic, with the same handles on the twin and on Kafka."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.mesh.adapters.kafka_log import KafkaLog
 from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.adapters.memory import ManualClock, MemoryBroker, MemoryJournal, MemoryLog
 from services.mesh.errors import Transient
-from services.mesh.ports import CommittedOffset, InRecord, Journal, OutRecord, TransactionalLog
+from services.mesh.ports import LANE, CommittedOffset, InRecord, Journal, OutRecord, TransactionalLog
 
 PARTITIONS = 4
 WAIT_S = 20.0
@@ -52,17 +52,19 @@ class LogWorld(Protocol):
 class MemoryLogWorld:
     output = "out"
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: int = 1) -> None:
         self._broker = MemoryBroker(PARTITIONS, ManualClock())
+        self._inputs = ["in", "more"][:inputs]
 
     def log(self, slot: str = "0") -> TransactionalLog:
-        return MemoryLog(self._broker, "group", "in", slot)
+        return MemoryLog(self._broker, "group", self._inputs, slot)
 
     def produce(self, partition: int, values: Sequence[bytes], *, transactional: bool = False) -> None:
+        topic, partition = self._inputs[partition // LANE], partition % LANE
         for value in values:
-            self._broker.produce("in", b"k", value, partition, [("h", b"1")])
+            self._broker.produce(topic, b"k", value, partition, [("h", b"1")])
         if transactional:
-            self._broker._ends["in", partition] += 1
+            self._broker._ends[topic, partition] += 1
 
     def abort(self, partition: int, values: Sequence[bytes]) -> None:
         self._broker.abort([OutRecord("in", b"k", value, partition, []) for value in values])
@@ -80,20 +82,21 @@ class MemoryLogWorld:
 class KafkaLogWorld:
     """Topics, a group and transactional ids of a test's own."""
 
-    def __init__(self, bootstrap: str, name: str) -> None:
+    def __init__(self, bootstrap: str, name: str, inputs: int = 1) -> None:
         self.bootstrap = bootstrap
         self.name = name
-        self.input, self.output = f"{name}.in", f"{name}.out"
+        self.inputs, self.output = [f"{name}.in", f"{name}.more"][:inputs], f"{name}.out"
+        self.input = self.inputs[0]
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
         config = {"message.timestamp.type": "LogAppendTime"}
-        topics = [NewTopic(topic, PARTITIONS, 1, config=config) for topic in (self.input, self.output)]
+        topics = [NewTopic(topic, PARTITIONS, 1, config=config) for topic in (*self.inputs, self.output)]
         for created in self.admin.create_topics(topics).values():
             created.result(10)
         self._transactions = 0
         self._plain = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
 
     def log(self, slot: str = "0") -> KafkaLog:
-        return KafkaLog(self.bootstrap, self.name, self.input, slot)
+        return KafkaLog(self.bootstrap, self.name, self.inputs, slot)
 
     def produce(self, partition: int, values: Sequence[bytes], *, transactional: bool = False) -> None:
         producer = self._transaction() if transactional else self._plain
@@ -129,7 +132,7 @@ class KafkaLogWorld:
         return KafkaJournal(self.bootstrap, self.input, f"{self.name}.journal")
 
     def close(self) -> None:
-        self.admin.delete_topics([self.input, self.output])
+        self.admin.delete_topics([*self.inputs, self.output])
 
     def _transaction(self) -> Producer:
         self._transactions += 1
@@ -141,7 +144,8 @@ class KafkaLogWorld:
 
     def _send(self, producer: Producer, partition: int, values: Sequence[bytes]) -> None:
         for value in values:
-            producer.produce(self.input, value, b"k", partition, headers=[("h", b"1")])
+            topic = self.inputs[partition // LANE]
+            producer.produce(topic, value, b"k", partition % LANE, headers=[("h", b"1")])
         assert producer.flush(10) == 0
 
 
@@ -188,7 +192,9 @@ class Member:
 
     def commit(self, batch: Sequence[InRecord], topic: str, metadata: str = "") -> None:
         """Copy ``batch`` to ``topic``, each record named by its place."""
-        outputs = [OutRecord(topic, b"k", b"%d:%d" % (r.partition, r.offset), r.partition, [("h", b"")]) for r in batch]
+        outputs = [
+            OutRecord(topic, b"k", b"%d:%d" % (r.partition, r.offset), r.partition % LANE, [("h", b"")]) for r in batch
+        ]
         ends = {record.partition: record.offset + 1 for record in batch}
         self.log.commit(outputs, {p: CommittedOffset(end, metadata) for p, end in ends.items()})
 

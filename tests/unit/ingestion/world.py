@@ -10,6 +10,7 @@ import orjson
 
 from services.ingestion.event_clock import ClockRules
 from services.ingestion.handler import IngestionHandler
+from services.ingestion.intake import EVENT_INTAKE, Intake
 from services.ingestion.settings import IngestionSettings
 from services.mesh.adapters.memory import Crash, ManualClock, MemoryBroker, MemoryLog, MemoryRedis, MemoryStore
 from services.mesh.codec import Codec, schema
@@ -18,8 +19,7 @@ from services.mesh.ports import InRecord
 from services.mesh.records import Event
 from services.mesh.runtime import StageRuntime
 from services.mesh.telemetry import StageTelemetry
-from services.mesh.topics import DEAD_LETTERS, EVENTS, EVENTS_RAW
-from services.mesh.topology import INGESTION
+from services.mesh.topics import DEAD_LETTERS
 
 NOW_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
@@ -83,13 +83,14 @@ class _DrainingLog(MemoryLog):
 class World:
     """What outlives a process."""
 
-    def __init__(self, partitions: int = 2, rules: ClockRules | None = None) -> None:
+    def __init__(self, partitions: int = 2, rules: ClockRules | None = None, intake: Intake = EVENT_INTAKE) -> None:
+        self.intake = intake
         self.clock = ManualClock(NOW_MS)
         self.broker = MemoryBroker(partitions, self.clock)
         self.redis = MemoryRedis()
-        self.accepted_log = MemoryReader(self.broker, EVENTS.name)
+        self.accepted_log = MemoryReader(self.broker, intake.accepted.name)
         self.settings = settings(partitions, rules)
-        self.telemetry = StageTelemetry("ingestion", self.clock)
+        self.telemetry = StageTelemetry(intake.stage.name, self.clock)
         self.crashes = 0
 
     def send(self, event: dict[str, Any] | bytes | None, **record: Any) -> InRecord:
@@ -98,25 +99,26 @@ class World:
         if isinstance(event, dict):
             record.setdefault("key", str(event["customer_id"]).encode())
         record.setdefault("key", None)
-        return self.broker.produce(EVENTS_RAW.name, value=value, **record)
+        return self.broker.produce(self.intake.raw.name, value=value, **record)
 
     def handler(self, crash: Callable[[str], None] | None = None, log: MemoryLog | None = None) -> IngestionHandler:
-        log = log or MemoryLog(self.broker, "ingestion", EVENTS_RAW.name)
+        log = log or MemoryLog(self.broker, self.intake.stage.name, self.intake.raw.name)
         return IngestionHandler(
             self.settings,
             store=MemoryStore(self.redis, self.clock, crash),
             read_raw=log.read,
             accepted=self.accepted_log,
-            writer_schemas=WRITER_SCHEMAS,
+            writer_schemas={schema(file).id: schema(file).raw for file in self.intake.raw.schemas},
             clock=self.clock,
             metrics=self.telemetry.metrics,
+            intake=self.intake,
         )
 
     def drain(self, crash: Callable[[str], None] | None = None, batch_records_max: int = 500, slot: str = "0") -> bool:
         """Run one process until its input is used up or ``crash`` kills it; whether it lived."""
-        log = _DrainingLog(self.broker, "ingestion", EVENTS_RAW.name, slot, crash)
+        log = _DrainingLog(self.broker, self.intake.stage.name, self.intake.raw.name, slot, crash)
         runtime = log.runtime = StageRuntime(
-            INGESTION,
+            self.intake.stage,
             log,
             lambda: self.handler(crash, log),
             self.clock,
@@ -131,9 +133,10 @@ class World:
         return True
 
     def events(self) -> list[Event]:
-        """``events.v1``, decoded."""
-        codec = Codec("payments/event.v1.avsc")
-        return [codec.decode(record.value) for record in self.broker.all_records(EVENTS.name)]  # type: ignore[misc]
+        """The accepted topic, decoded."""
+        codec = Codec(self.intake.schema_file)
+        found = self.broker.all_records(self.intake.accepted.name)
+        return [codec.decode(record.value) for record in found]  # type: ignore[misc]
 
     def accepted(self) -> list[tuple[int, int]]:
         """(partition, offset) in the raw topic of every accepted event."""
