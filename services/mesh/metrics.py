@@ -67,7 +67,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="weir_explained", kind="counter", unit="events", help="Events by explanation status.", worry="partial growing",
            labels=("stage", "status")),
     Metric(name="weir_model_swaps", kind="counter", unit="swaps", help="Models put in service.", worry="more than one an hour"),
-    Metric(name="weir_models_refused", kind="counter", unit="models", help="Releases refused by verification.", worry="above zero"),
+    Metric(name="weir_models_refused", kind="counter", unit="models", help="Releases refused: by verification, or void with the bundle that they brought.", worry="above zero"),
     Metric(name="weir_actions", kind="counter", unit="decisions", help="Decisions by action.", worry="the mix shifts",
            labels=("stage", "action")),
     Metric(name="weir_labels", kind="counter", unit="labels", help="Labels made, observed or matured.", worry="flat while outcomes come in",

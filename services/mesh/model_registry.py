@@ -1,8 +1,10 @@
 """Which models serve, run beside and try out, folded from the journal ``models.v1``. Pure.
 
 The topic is the registry: append-only, one partition, so its order is everybody's order. A move names the champion that
-it expects (compare-and-set); one that finds another champion is void. Scoring, the controller and the command line
-fold the same records with this one function, so they agree on every move without asking each other.
+it expects (compare-and-set); one that finds another champion is void. So is one that brings other bytes for a version
+that is known: a version is its bytes, or two processes could serve two models under one name. Scoring, the controller
+and the command line fold the same records with this one function, so they agree on every move without asking each
+other.
 
     promoted   who served, oldest first; the last one is the champion, and the one before it takes over should the
                champion turn out not to load
@@ -91,6 +93,9 @@ class Registry:
             return f"expects {expects} to serve, {self.champion} does"
         if move != "retire" and not release["model"] and version not in self.bundles:
             return f"{version} is not known here, and the move brings no bundle"
+        known, brought = self.bundles.get(version), bundle_of(release)
+        if move != "retire" and known is not None and brought is not None and brought != known:
+            return f"{version} was released with other bytes; give these a version of their own, or retire it first"
         if move in ("challenge", "canary") and version == self.champion:
             return f"{version} serves already"
         if move == "canary" and not 1 <= release["canary_percent"] <= 100:

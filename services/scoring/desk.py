@@ -86,9 +86,15 @@ class ModelDesk:
             except Poison as poison:
                 self._refused(f"models.v1@{record.offset}", str(poison))
                 continue
+            version = release["model_version"]
+            known = self._roster.bundles.get(version)
             why_void = self._roster.apply(release)
-            if why_void:
-                logging.warning("%s of model %s is void: %s", release["move"], release["model_version"], why_void)
+            if why_void and release["model"]:
+                self._refused(version, f"its {release['move']} is void: {why_void}")
+            elif why_void:
+                logging.warning("%s of model %s is void: %s", release["move"], version, why_void)
+            if self._roster.bundles.get(version) != known:
+                self._loaded.pop(version, None)  # retired, or released anew after that: other bytes, another trial
 
     def _settle(self) -> bool:
         """Bring what serves closer to what should; True when they agree."""

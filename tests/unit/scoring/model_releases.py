@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from trained import FEATURE_SET, NAMES, PUBLIC, trained
@@ -51,6 +52,10 @@ class Shelf:
         }
         self.put(RELEASE.encode(release))
 
+    def refusals(self) -> float:
+        """What the metric says."""
+        return self.telemetry.metrics.registry.get_sample_value("weir_models_refused_total", {"stage": "scoring"}) or 0
+
     def put(self, value: bytes) -> None:
         self.broker.produce(MODELS.name, b"k", value, 0)
 
@@ -70,6 +75,11 @@ class Shelf:
 
 def bundle_of(version: str = "m1") -> Bundle:
     return trained(version, trees=4)[0]
+
+
+def other_bytes(bundle: Bundle) -> Bundle:
+    """``bundle`` with a model that is not the one that was signed."""
+    return dataclasses.replace(bundle, model=bundle.model + b"x")
 
 
 def features_record(offset: int, vector: bytes, **fields: Any) -> InRecord:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from model_releases import Shelf, bundle_of
+import pytest
+from model_releases import Shelf, bundle_of, other_bytes
 
 
 def test_before_the_first_model_bootstrap_serves() -> None:
@@ -35,12 +34,40 @@ def test_a_damaged_bundle_is_refused_and_the_one_before_goes_on() -> None:
     shelf = Shelf()
     desk = shelf.desk()
     bundle = bundle_of("m1")
-    shelf.publish("m1", "promote", dataclasses.replace(bundle, model=bundle.model + b"x"))
+    shelf.publish("m1", "promote", other_bytes(bundle))
     shelf.settle(desk)
     assert desk.champion.version == "bootstrap"
+    shelf.publish("m1", "retire")
     shelf.publish("m1", "promote", bundle)
     shelf.settle(desk)
-    assert desk.champion.version == "m1", "released anew, it counts again"
+    assert desk.champion.version == "m1", "retired and released anew, it counts again"
+
+
+def test_other_bytes_for_a_version_that_is_known_are_refused_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Or this process would serve the first ones, and one that starts now the second."""
+    shelf = Shelf()
+    desk = shelf.desk()
+    bundle, other = bundle_of("m1"), other_bytes(bundle_of("m1"))
+    shelf.publish("m1", "promote", bundle)
+    shelf.settle(desk)
+    before = shelf.refusals()
+    shelf.publish("m1", "promote", other)
+    shelf.publish("m1", "promote", bundle)  # the same bytes again are no other model
+    shelf.settle(desk)
+    assert shelf.refusals() == before + 1
+    assert "model m1 refused, m1 goes on: its promote is void: m1 was released with other bytes" in caplog.text
+    assert shelf.desk()._roster.bundles["m1"] == bundle
+
+
+def test_a_version_that_was_retired_may_come_back_with_other_bytes_and_is_tried_anew() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    shelf.settle(desk)
+    shelf.publish("m1", "retire")
+    shelf.publish("m1", "promote", other_bytes(bundle_of("m1")))
+    shelf.settle(desk)
+    assert desk.champion.version == "bootstrap", "these bytes are not what was signed"
 
 
 def test_a_bundle_under_another_name_is_refused() -> None:
@@ -60,7 +87,8 @@ def test_bytes_that_replace_those_on_trial_are_tried_themselves() -> None:
     desk.turn()
     assert desk._trial is not None
     first = desk._trial.probation
-    shelf.publish("m1", "promote", dataclasses.replace(bundle, model=bundle.model + b"x"))
+    shelf.publish("m1", "retire")
+    shelf.publish("m1", "promote", other_bytes(bundle))
     shelf.settle(desk)
     assert first._child.poll() is not None, "its child is not left behind"
     assert desk.champion.version == "bootstrap"
@@ -110,4 +138,4 @@ def test_a_record_that_is_no_release_is_refused_and_said() -> None:
     shelf.put(b"junk")
     shelf.publish("m1", "promote", bundle_of("m1"))
     assert shelf.desk().champion.version == "m1"
-    assert shelf.telemetry.metrics.registry.get_sample_value("weir_models_refused_total", {"stage": "scoring"}) == 1
+    assert shelf.refusals() == 1

@@ -53,12 +53,15 @@ def test_who_serves_and_who_runs_beside(
     assert len(made.beside()) <= BESIDE_MAX
 
 
-def test_the_refused_do_not_count_until_they_are_released_anew() -> None:
+def test_the_refused_do_not_count_until_they_are_retired_and_released_anew() -> None:
     made = roster(("a", "promote", b"m"), ("b", "promote", b"m"), ("c", "challenge", b"m"))
     made.refuse("b")
     made.refuse("c")
     assert (made.champion(), made.beside()) == ("a", [])
     again: Any = {"model_version": "b", "move": "promote", "manifest": "{}", "signature": b"", "model": b"n",
                   "fallback_model": b"n", "expects": None, "canary_percent": 0}  # fmt: skip
-    made.apply(again)
+    assert "was released with other bytes" in made.apply(again)
+    assert made.champion() == "a"
+    assert made.apply({**again, "move": "retire", "model": b""}) == ""
+    assert made.apply(again) == ""
     assert made.champion() == "b"
