@@ -1,112 +1,211 @@
-"""``weir policy``: check a policy file, put it in force, see which were."""
+"""``weir policy``: check, backtest, shadow, publish, roll back; see which policies are at work and which were."""
 
 from __future__ import annotations
 
 import argparse
-import getpass
 from pathlib import Path
+from typing import Any
 
-from services.cli.reading import journal
+from services.cli.policy_backtest import add as add_backtest
+from services.cli.policy_journal import Book, load_file, move, read_book
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
-from services.decisions.policy import Policy, load_policy
 from services.mesh.errors import Fatal
-from services.mesh.feature_set import pinned_feature_set
-from services.mesh.topics import POLICIES
-from services.platform.deploy import publish_policy
+from services.mesh.records import PolicyMove
 
 
 def add(commands: Commands) -> None:
     """``weir policy``."""
     parser = commands.add_parser(
-        "policy", help="check, publish, list", epilog="example: weir policy check schemas/payments/policy.yaml"
+        "policy",
+        help="check, backtest, shadow, publish, rollback, retire, list, show",
+        epilog="example: weir policy check schemas/payments/policy.yaml",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    check = actions.add_parser(
-        "check", help="every mistake in a file, with its line", epilog="example: weir policy check policy.yaml"
+
+    def action(name: str, run: Any, help_text: str, example: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = actions.add_parser(
+            name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", epilog=f"example: {example}"
+        )
+        added.set_defaults(run=run)
+        return added
+
+    check = action("check", run_check, "say every mistake in a file, with its line", "weir policy check policy.yaml")
+    add_backtest(actions)
+    shadow = action(
+        "shadow",
+        run_shadow,
+        "let a file judge every event beside the policy in force, and decide none",
+        "weir policy shadow policy.yaml --why 'stricter at night, to be watched for a week'",
     )
-    check.set_defaults(run=run_check)
-    publish = actions.add_parser(
+    publish = action(
         "publish",
-        help="put a file in force in the running mesh",
-        epilog="example: weir policy publish policy.yaml --why 'stricter at night after case 1187'",
+        run_publish,
+        "let a file decide: for a share of the customers, or for all",
+        "weir policy publish policy.yaml --percent 10 --why 'stricter at night after case 1187'",
     )
-    publish.add_argument("--why", required=True, metavar="TEXT", help="the reason, kept in the journal")
-    publish.add_argument("--author", default=None, metavar="A", help="who (default: you)")
-    publish.set_defaults(run=run_publish)
-    listing = actions.add_parser(
-        "list", help="what was put in force, oldest first", epilog="example: weir policy list --json"
+    publish.add_argument(
+        "--percent", type=int, default=100, metavar="P", help="share of the customers, 1 to 100 (default: 100)"
     )
-    listing.set_defaults(run=run_list)
-    for action in (check, publish):
-        action.add_argument("file", type=Path, metavar="FILE", help="the policy, YAML")
-    for action in (publish, listing):
-        add_mesh(action)
-    for action in (check, publish, listing):
-        add_json(action)
+    publish.add_argument("--approver", metavar="B", help="who agreed, if the policy in force asks for two people")
+    rollback = action(
+        "rollback",
+        run_rollback,
+        "end a rollout, or return to the policy before this one",
+        "weir policy rollback --why 'declines doubled'",
+    )
+    rollback.add_argument("version", nargs="?", metavar="VERSION", help="return to this one instead")
+    retire = action(
+        "retire",
+        run_retire,
+        "stop a policy that runs beside or for a share",
+        "weir policy retire 2026-11-1a2b3c4d --why 'it says what the old one says'",
+    )
+    listing = action("list", run_list, "every move, oldest first", "weir policy list --json")
+    show = action(
+        "show", run_show, "one policy's moves, its last diff and its text", "weir policy show 2026-11-1a2b3c4d"
+    )
+    for with_version in (retire, show):
+        with_version.add_argument("version", metavar="VERSION")
+    for with_file in (check, shadow, publish):
+        with_file.add_argument("file", type=Path, metavar="FILE", help="the policy, YAML")
+    for moving in (shadow, publish, rollback, retire):
+        moving.add_argument("--why", required=True, metavar="TEXT", help="the reason, kept in the journal")
+        moving.add_argument("--author", default=None, metavar="A", help="who (default: you)")
+    for connected in (shadow, publish, rollback, retire, listing, show):
+        add_mesh(connected)
+    for every in (check, shadow, publish, rollback, retire, listing, show):
+        add_json(every)
 
 
 def run_check(given: argparse.Namespace) -> int:
     """Load it as the service would."""
-    policy, _ = _load(given.file)
+    policy, _ = load_file(given.file)
+    fused = len(policy.fuses.names)
     if given.json:
         print_json(
-            {"policy_version": policy.version, "rules": len(policy.declared.rules), "reads": sorted(policy.reads)}
+            {
+                "policy_version": policy.version,
+                "rules": len(policy.rules),
+                "rules_with_fuse": fused,
+                "reads": sorted(policy.reads),
+            }
         )
     else:
-        print_line(f"{given.file}: version {policy.version}, {len(policy.declared.rules)} rules, no mistake")
+        print_line(
+            f"{given.file}: version {policy.version}, {len(policy.rules)} rules, {fused} with a fuse, no mistake"
+        )
     return 0
+
+
+def run_shadow(given: argparse.Namespace) -> int:
+    """Run it beside."""
+    kafka = endpoints_of(given).kafka
+    policy, text = load_file(given.file)
+    release = move(kafka, read_book(kafka), policy.version, text, "shadow", why=given.why, author=given.author)
+    return _told(given, release["policy_version"], "shadow", "judges every event from the next batch on, decides none")
 
 
 def run_publish(given: argparse.Namespace) -> int:
     """Check it, then append it to the journal that every decider follows."""
-    if not given.why.strip():
-        raise Fatal("--why is empty: say why, the journal keeps it")
+    if not 1 <= given.percent <= 100:
+        raise Fatal(f"--percent {given.percent}: write 1 to 100; weir policy rollback ends a rollout")
     kafka = endpoints_of(given).kafka
-    _, text = _load(given.file)
-    version = publish_policy(kafka, text, str(given.file), author=given.author or _user(), why=given.why)
-    if given.json:
-        print_json({"policy_version": version})
-    else:
-        print_line(f"{version} is in force from the next batch on")
-    return 0
+    policy, text = load_file(given.file)
+    move(
+        kafka,
+        read_book(kafka),
+        policy.version,
+        text,
+        "publish",
+        why=given.why,
+        author=given.author,
+        percent=given.percent,
+        approver=given.approver,
+    )
+    whom = "" if given.percent == 100 else f" for {given.percent}% of the customers"
+    return _told(given, policy.version, "publish", f"decides{whom} from the next batch on", given.percent)
+
+
+def run_rollback(given: argparse.Namespace) -> int:
+    """One call: whoever should decide decides again."""
+    kafka = endpoints_of(given).kafka
+    book = read_book(kafka)
+    version = given.version or book.registry.before
+    if not version:
+        raise Fatal("nothing to return to: the policy in force is the first one; publish another")
+    text = book.released(version)["policy"]
+    move(kafka, book, version, text, "rollback", why=given.why, author=given.author)
+    return _told(given, version, "rollback", "decides for everybody from the next batch on")
+
+
+def run_retire(given: argparse.Namespace) -> int:
+    """Stop one that runs beside."""
+    kafka = endpoints_of(given).kafka
+    book = read_book(kafka)
+    if not book.role(given.version):
+        book.released(given.version)
+        raise Fatal(f"policy {given.version} does nothing that could be stopped; see weir policy list")
+    move(kafka, book, given.version, "", "retire", why=given.why, author=given.author)
+    return _told(given, given.version, "retire", "no longer runs")
 
 
 def run_list(given: argparse.Namespace) -> int:
     """The journal."""
-    releases = journal(endpoints_of(given).kafka, POLICIES)
-    rows = [
-        {
-            "policy_version": release["policy_version"],
-            "published_ms": record.append_time_ms,
-            "author": release["author"],
-            "why": release["why"],
-            "in_force": record is releases[-1][0],
-        }
-        for record, release in releases
-    ]
+    book = read_book(endpoints_of(given).kafka)
+    rows = _rows(book)
     if given.json:
         print_json(rows)
         return 0
     for row in rows:
-        mark = "*" if row["in_force"] else " "
+        percent = f" {row['percent']}%" if row["move"] == "publish" and row["percent"] < 100 else ""
+        approved = f", approved by {row['approver']}" if row["approver"] else ""
+        void = f"  VOID: {row['why_void']}" if row["why_void"] else ""
         print_line(
-            f"{mark} {row['policy_version']:28} {shown_time(row['published_ms'])}  {row['author']}: {row['why']}"
+            f"{row['policy_version']:32} {row['move'] + percent:12} {shown_time(row['published_ms'])}  "
+            f"{row['author']}: {row['why']}{approved}{void}"
         )
+    for version in dict.fromkeys(row["policy_version"] for row in rows):
+        if role := book.role(version):
+            print_line(f"now: {version} {role}")
     return 0
 
 
-def _load(file: Path) -> tuple[Policy, str]:
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise Fatal(f"{file}: {error.strerror}; name a policy file, such as schemas/payments/policy.yaml") from None
-    except UnicodeDecodeError:
-        raise Fatal(f"{file}: is not text in UTF-8; a policy is YAML") from None
-    return load_policy(text, str(file), pinned_feature_set().names), text
+def run_show(given: argparse.Namespace) -> int:
+    """One version, whole."""
+    book = read_book(endpoints_of(given).kafka)
+    text = book.released(given.version)["policy"]
+    rows = [row for row in _rows(book) if row["policy_version"] == given.version]
+    diff = next((row["diff"] for row in reversed(rows) if row["diff"]), "")
+    if given.json:
+        print_json({"policy_version": given.version, "role": book.role(given.version), "moves": rows, "policy": text})
+        return 0
+    print_line(f"{given.version} {book.role(given.version) or 'does nothing now'}")
+    for row in rows:
+        print_line(f"{row['move']:10} {shown_time(row['published_ms'])}  {row['author']}: {row['why']}")
+    for part in (diff, text):
+        if part:
+            print_line("")
+            print_line(part.rstrip("\n"))
+    return 0
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        raise Fatal("--author: this user has no name; say who publishes") from None
+def _rows(book: Book) -> list[dict[str, Any]]:
+    latest = {entry.release["policy_version"]: entry for entry in book.entries if not entry.why_void}
+    return [
+        {
+            **{name: value for name, value in entry.release.items() if name != "policy"},
+            "published_ms": entry.record.append_time_ms,
+            "offset": entry.record.offset,
+            "why_void": entry.why_void,
+            "in_force": entry is latest.get(book.registry.in_force),
+        }
+        for entry in book.entries
+    ]
+
+
+def _told(given: argparse.Namespace, version: str, kind: PolicyMove, text: str, percent: int | None = None) -> int:
+    if given.json:
+        print_json({"policy_version": version, "move": kind, **({} if percent is None else {"percent": percent})})
+    else:
+        print_line(f"{version} {text}")
+    return 0

@@ -97,7 +97,7 @@ class Decider:
         rows_of = [np.flatnonzero(own == partition) for partition in present]
         watch = FuseWatch(policy, [self._state_of(p) for p in present], rows_of, batch.times_ms[rows])
         judged = policy.evaluator.judge(part, watch, noting=True)
-        if watch.any_blown or self.blown:
+        if watch.blown is not None or self.blown:
             self._tell_fuses(policy, present)
         return judged
 

@@ -46,12 +46,14 @@ class Judged:
     """What a policy says about n events, before the log's order has its say.
 
     ``outcomes`` holds one a row, the same object for rows of one pattern. ``swaps`` replaces verdicts by row, where
-    chance did. ``columns`` are those given, with the leaves of conditions noted in them where that was asked for, and
-    ``segment`` (uint8, shape (n,)) and ``seasons`` (before the first model, without trusted features) say what applied.
+    chance did. ``hits`` says which rules hit which rows (bool, shape (rules, n)). ``columns`` are those given, with the
+    leaves of conditions noted in them where that was asked for, and ``segment`` (uint8, shape (n,)) and ``seasons``
+    (before the first model, without trusted features) say what applied.
     """
 
     outcomes: list[Outcome]
     columns: dict[Any, Any]
+    hits: NDArray[np.bool_]
     segment: NDArray[np.uint8]
     seasons: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     swaps: dict[int, Verdict] = field(default_factory=dict)
@@ -85,7 +87,8 @@ class Evaluator:
         noted: dict[Any, Any] = dict(columns)
         with np.errstate(all="ignore"):  # division by zero and overflow have declared meanings
             packed, hits, seasons = self._packed(noted, rows, noting)
-            fused = watch(hits[len(self._declared.lists) :][self.fused_rules], *seasons) if watch else None
+            hits = hits[len(self._declared.lists) :]
+            fused = watch(hits[self.fused_rules], *seasons) if watch else None
             if fused is not None:
                 packed = np.concatenate([packed, np.packbits(fused, axis=0)])
         keys: list[bytes] = np.ascontiguousarray(packed.T).view(f"V{len(packed)}").ravel().tolist()
@@ -94,7 +97,7 @@ class Evaluator:
             known.clear()
         for key in set(keys).difference(known):
             known[key] = resolve(self._declared, self.rules, self._unpacked(key))
-        judged = Judged([known[key] for key in keys], noted, packed[0], seasons)
+        judged = Judged([known[key] for key in keys], noted, hits, packed[0], seasons)
         if self._declared.passthrough.share or self._declared.control.share:
             self._draw(judged)
         return judged

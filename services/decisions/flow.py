@@ -179,7 +179,7 @@ class FuseWatch:
         self._states = states
         self._rows_of = rows_of
         self._times_ms = times_ms
-        self.any_blown = False
+        self.blown: NDArray[np.bool_] | None = None
 
     def __call__(
         self, hits: NDArray[np.bool_], bootstrap: NDArray[np.bool_], fallback: NDArray[np.bool_]
@@ -194,8 +194,8 @@ class FuseWatch:
                 if blown is None:
                     blown = np.zeros(hits.shape, bool)
                 blown[:, rows] = found
-        self.any_blown = blown is not None
-        return None if blown is None else blown & hits
+        self.blown = None if blown is None else blown & hits
+        return self.blown
 
 
 def afford(

@@ -37,7 +37,8 @@ NO_RULE_HIT: Reason = ("no_rule_hit", "No rule hit.")
 SCORE_MISSING: Reason = ("score_missing", "The model gave no score: a person has to look.")
 BOOTSTRAP: Reason = ("bootstrap", "No model is trained yet: the policy's rules decided alone.")
 BUDGET_SPENT: Reason = ("review_budget_spent", "As many events as people can look at in a day went to them before.")
-PASSTHROUGH, CONTROL_GROUP, FUSE_BLOWN = "passthrough", "control_group", "fuse_blown"
+PASSTHROUGH, FUSE_BLOWN = "passthrough", "fuse_blown"
+HELD_OUT: dict[Action, str] = {action: f"control_group_{action}" for action in ACTIONS}
 HIGH_STAKES, LOW_CONFIDENCE = "high_stakes", "low_confidence"
 STATUS_REASONS: dict[str, Reason] = {
     "saturated": ("features_saturated", "Features are within their stated error: stricter rules applied."),
@@ -46,11 +47,15 @@ STATUS_REASONS: dict[str, Reason] = {
 }
 RESERVED_CODES = frozenset(
     {NO_OBJECTION[0], NO_RULE_HIT[0], SCORE_MISSING[0], BOOTSTRAP[0], BUDGET_SPENT[0]}
-    | {PASSTHROUGH, CONTROL_GROUP, FUSE_BLOWN, HIGH_STAKES, LOW_CONFIDENCE}
+    | {PASSTHROUGH, *HELD_OUT.values(), FUSE_BLOWN, HIGH_STAKES, LOW_CONFIDENCE}
     | {code for code, _ in STATUS_REASONS.values()}
     | {f"score_{action}" for action in ACTIONS}
     | {f"expected_loss_{action}" for action in ACTIONS}
 )
+
+
+# What a policy wanted where chance approved: by the code of the first reason.
+WANTED: dict[str, Action] = {PASSTHROUGH: "decline", **{code: action for action, code in HELD_OUT.items()}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,8 @@ def _held_out(declared: Declaration, verdict: Verdict) -> Verdict | None:
     if verdict.action == "approve" or not share:
         return None
     text = f"Of the control group, a share of {share:g}; it would have been {DONE[verdict.action]}."
-    return replace(verdict, action="approve", reasons=((CONTROL_GROUP, text), *verdict.reasons), propensity=share)
+    reason = (HELD_OUT[verdict.action], text)
+    return replace(verdict, action="approve", reasons=(reason, *verdict.reasons), propensity=share)
 
 
 def _fuse_blown(rule: Rule) -> Reason:

@@ -18,7 +18,7 @@ PROMISED = {
     "trace": set(),
     "dead-letters": {"list", "show", "requeue"},
     "models": {"list", "show", "train", "verify"},
-    "policy": {"check", "publish", "list"},
+    "policy": {"check", "backtest", "shadow", "publish", "rollback", "retire", "list", "show"},
     "features": {"get", "names"},
     "parity": set(),
     "schemas": {"register", "list"},
