@@ -14,8 +14,8 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from services.mesh.errors import Fatal, WeirError
-from services.mesh.topics import EVENTS_RAW, OUTCOMES_RAW, TOPICS
-from services.mesh.topology import EVENT_CHAIN
+from services.mesh.topics import EVENTS_RAW, OUTCOMES, OUTCOMES_RAW, TOPICS
+from services.mesh.topology import EVENT_CHAIN, FEEDBACK, OUTCOME_INTAKE
 from services.simulator.chunk import Source
 from services.simulator.delays import Delays
 from services.simulator.dirty import DirtyRates
@@ -30,7 +30,7 @@ from services.simulator.sender import Sender
 from services.simulator.settings import Settings, read_settings
 from services.simulator.sources import open_source
 from services.simulator.state_file import StateFile
-from services.simulator.watching import Lags, follow_decisions, origin_of, settle_gaps
+from services.simulator.watching import Lags, follow_decisions, follow_outcomes, origin_of, settle_gaps
 from services.simulator.world import World, WorldSettings
 from services.simulator.world_source import WorldSource
 
@@ -99,6 +99,8 @@ async def _send(
     ledger = Ledger(start)
     stages = [(stage.name, stage.consumes.name) for stage in EVENT_CHAIN]
     lags, barriers = (Lags(settings.kafka, data_partitions, stages) for _ in range(2))  # one client each
+    outcome_stages = [(OUTCOME_INTAKE.name, OUTCOMES_RAW.name), (FEEDBACK.name, OUTCOMES.name)]
+    outcome_lags = Lags(settings.kafka, data_partitions, outcome_stages)
     flight = Flight(data_partitions, settings.window_ms)
     sender = Sender(
         Feed(source, start.position, start.released_until_ms),
@@ -118,20 +120,21 @@ async def _send(
         follow_decisions(settings.kafka, data_partitions, origin_of, sender.decided, following)
     )
     settler = asyncio.create_task(settle_gaps(barriers, flight.has_gaps, sender.passed))
+    outcomes_follower = asyncio.create_task(follow_outcomes(outcome_lags, sender.outcomes_unread))
     reporter = asyncio.create_task(_report(sender, ledger, state, source, start))
     try:
         await _first(following, follower)
         if settings.for_s is not None:
             asyncio.get_running_loop().call_later(settings.for_s, stopping.set)
-        await _unless_failed(asyncio.create_task(sender.run()), follower, reporter, settler)
+        await _unless_failed(asyncio.create_task(sender.run()), follower, reporter, settler, outcomes_follower)
         await sender.settle(SETTLE_S_MAX)
     finally:
-        for task in (reporter, follower, settler):
+        for task in (reporter, follower, settler, outcomes_follower):
             task.cancel()
             with suppress(asyncio.CancelledError, WeirError):
                 await task
-        await lags.close()
-        await barriers.close()
+        for client in (lags, barriers, outcome_lags):
+            await client.close()
         state.save(source.name, ledger.checkpoint)
         _say(sender, ledger, source, start, done=True)
 

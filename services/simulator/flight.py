@@ -36,7 +36,7 @@ class Flight:
     """Batches that were sent and not wholly settled, by partition, in sending order."""
 
     def __init__(self, partitions: int, window_ms: int) -> None:
-        self._window_ms = window_ms
+        self.window_ms = window_ms
         self._waiting: list[deque[Batch]] = [deque() for _ in range(partitions)]
         self._next = [0] * partitions  # lowest offset that is not settled
         self._ahead: list[set[int]] = [set() for _ in range(partitions)]  # decided, above it
@@ -81,7 +81,7 @@ class Flight:
 
     def limit_ms(self, next_clock_ms: int) -> int:
         """Newest clock that may be sent now, ``next_clock_ms`` being that of the first record that waits."""
-        return min(next_clock_ms, *map(self._oldest_ms, range(len(self._waiting)))) + self._window_ms
+        return min(next_clock_ms, *map(self._oldest_ms, range(len(self._waiting)))) + self.window_ms
 
     def in_flight(self) -> int:
         """How many records are sent and not settled, whole batches counted until their last record is."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from services.mesh.errors import Fatal
@@ -33,7 +35,7 @@ class Counts:
     repeats_avoided: int = 0
     outcomes: int = 0
     event_time_ms: int = 0
-    waiting: str = ""  # for what: pace, window, or nothing
+    waiting: str = ""  # for what: pace, window, outcomes, or nothing
     phase: str = "live"  # or history
 
 
@@ -57,6 +59,7 @@ class Sender:
     ) -> None:
         self.counts = Counts()
         self._feed, self._events, self._outcomes = feed, events, outcomes
+        self._window_ms = flight.window_ms
         self._flight, self._ledger, self._speed = flight, ledger, speed
         self._already_sent, self._idle = already_sent, idle
         self._history_until_ms = history_until_ms
@@ -67,6 +70,8 @@ class Sender:
         self._pacer: Pacer | None = None
         self._paced = 0
         self._stopping = stopping
+        self._outcomes_sent: deque[tuple[int, int]] = deque()  # clock, and how many had been sent with it
+        self._outcomes_unread = 0
 
     def decided(self, partition: int, offset: int) -> None:
         """The mesh has decided on the record at ``offset`` of ``partition``."""
@@ -77,6 +82,13 @@ class Sender:
         """Every stage is past what lies below ``offset`` of ``partition``."""
         self._flight.passed(partition, offset)
         self._moved_s = time.monotonic()
+        self._moved.set()
+
+    def outcomes_unread(self, count: int) -> None:
+        """The mesh has so many outcomes still to take."""
+        self._outcomes_unread = count
+        while self._outcomes_sent and self._outcomes_sent[0][1] <= self.counts.outcomes - count:
+            self._outcomes_sent.popleft()
         self._moved.set()
 
     @property
@@ -108,6 +120,12 @@ class Sender:
         limit_ms: float = self._flight.limit_ms(clock_ms)
         records = SLICE_RECORDS_MAX
         counts.waiting = "window" if clock_ms > limit_ms else ""
+        if self._outcomes_unread and self._outcomes_sent:
+            # What was found out must not reach the mesh later, in event time, than it was found out.
+            oldest_ms = self._outcomes_sent[0][0]
+            if clock_ms > oldest_ms + self._window_ms:
+                counts.waiting = "outcomes"
+                return None
         history = self._history_until_ms is not None and clock_ms < self._history_until_ms
         counts.phase = "history" if history else "live"
         if history:
@@ -138,6 +156,8 @@ class Sender:
         self._ledger.close(step)
         counts.sent += len(taken.values)
         counts.outcomes += len(due)
+        if due:
+            self._outcomes_sent.append((clock_ms, counts.outcomes))
         counts.event_time_ms = clock_ms
 
     async def _send_to(
@@ -173,6 +193,11 @@ class Sender:
 
     async def _wait(self) -> None:
         """Until the next tick; when the window is full, until the mesh moves, or has nothing left to move."""
+        if self.counts.waiting == "outcomes":
+            self._moved.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), QUIET_S)
+            return
         if self.counts.waiting != "window":
             await asyncio.sleep(TICK_S)
             return

@@ -21,6 +21,7 @@ from services.simulator.reading import reader
 _BARRIER_POLL_S = 0.05
 _BARRIER_STILL_S = 0.5  # a stage that stands still so long may have only markers before it
 _PROBE_MS = 300
+_OUTCOMES_POLL_S = 0.2
 
 Origin = Callable[[Any], tuple[int, int]]
 """From a record of ``decisions.v1`` to its origin: partition and offset in ``events.raw.v1``."""
@@ -63,6 +64,22 @@ async def settle_gaps(lags: Lags, has_gaps: Callable[[], bool], passed: Callable
                 await lags.close()  # a broker that restarts; asked again
 
 
+async def follow_outcomes(lags: Lags, unread: Callable[[int], None]) -> None:
+    """Report how many outcomes the mesh has still to take, until cancelled. ``lags`` are of the stages they pass."""
+    before, still_s = 0, 0.0
+    while True:
+        try:
+            count = await lags.unread()
+            still_s = still_s + _OUTCOMES_POLL_S if count == before else 0.0
+            before = count
+            if count and still_s >= _BARRIER_STILL_S and await lags.all_zero():
+                count = 0  # markers, and what a process that was killed had written
+            unread(count)
+        except KafkaError:
+            await lags.close()
+        await asyncio.sleep(_OUTCOMES_POLL_S)
+
+
 class Lags:
     """How far the stages have read; opened when first asked."""
 
@@ -83,6 +100,16 @@ class Lags:
         except KafkaError:
             await self.close()  # a broker that restarts; the caller asks again
             return False
+
+    async def unread(self) -> int:
+        """Offsets that the stages have not committed, markers included. Raises KafkaError."""
+        admin, consumer = await self._connected()
+        count = 0
+        for group, topic in self._stages:
+            ends = await consumer.end_offsets(_all(topic, self._partitions))
+            offsets = await self._committed(admin, group, topic)
+            count += sum(max(0, end - offsets[where]) for where, end in ends.items())
+        return count
 
     async def barrier(self) -> dict[int, int]:
         """By raw partition, an offset below which everything is settled; returns once that is so.

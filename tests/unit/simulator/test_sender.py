@@ -207,3 +207,29 @@ def test_a_stopped_sender_leaves_nothing_half_sent() -> None:
     asyncio.run(run_for(run, 0.3))
     assert ledger.idle
     assert ledger.checkpoint.sent == len(log.sent("events")) == sender.counts.acknowledged
+
+
+def test_events_do_not_run_away_from_outcomes_that_nobody_takes() -> None:
+    """Features would know of a fraud days of event time after it was found out."""
+    run = bench(days=3)
+    sender, log = run.sender, run.log
+
+    async def mesh_that_takes_no_outcomes() -> None:
+        while not run.stopping.is_set():
+            sender.outcomes_unread(sender.counts.outcomes)
+            await asyncio.sleep(0.01)
+
+    async def both() -> None:
+        await asyncio.gather(run_for(run, 0.6), mesh_that_takes_no_outcomes())
+
+    asyncio.run(both())
+    assert sender.counts.waiting == "outcomes"
+    oldest_ms = min(said["observed_time_ms"] for said in log.sent("outcomes"))
+    newest_ms = max(event["event_time_ms"] for event in log.sent("events"))
+    assert newest_ms <= oldest_ms + 2 * 6 * HOUR_MS, "the window, and what one slice may hold"
+    run.stopping.clear()
+    sender.outcomes_unread(0)
+    asyncio.run(run_for(run))
+    assert sender.counts.sent == sum(
+        len(World(WorldSettings(customers=400, terminals=200, fraud_share=0.05)).day(day)[0]) for day in range(3)
+    )
