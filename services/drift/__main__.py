@@ -6,21 +6,59 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
+from contextlib import closing
 
 import faust
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from services.drift.application import follow
+from services.drift.application import Worker, follow
+from services.drift.intake import READ
 from services.drift.settings import DriftSettings
 from services.mesh.adapters.faust_worker import committed_app
 from services.mesh.adapters.health_server import HealthServer
-from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings
+from services.mesh.adapters.kafka_follower import TopicFollower
+from services.mesh.adapters.kafka_reader import KafkaReader, reader_settings
+from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
-from services.mesh.errors import Fatal
+from services.mesh.codec import Codec
+from services.mesh.errors import Fatal, Transient
+from services.mesh.records import DriftAlert
 from services.mesh.settings import Environment
 from services.mesh.telemetry import StageTelemetry
+from services.mesh.topics import DRIFT_ALERTS
 from services.mesh.topology import DRIFT
 
 _BESIDE_THE_DATA_PLANE = 10  # niceness: derived data delays no decision
+_CALL_WAIT_S = 10.0
+
+
+def published_on(kafka: str) -> Callable[[], list[DriftAlert]]:
+    """Every alert in ``drift-alerts.v1``, those of one subject in order."""
+    codec = Codec(DRIFT_ALERTS.schemas[0])
+
+    def published() -> list[DriftAlert]:
+        with closing(TopicFollower(kafka, DRIFT_ALERTS.name, "drift.published")) as follower:
+            alerts: list[DriftAlert] = [codec.decode(value) for value in follower.to_end()]  # type: ignore[misc]
+        return sorted(alerts, key=lambda alert: alert["window_end_ms"])
+
+    return published
+
+
+def committed_on(kafka: str) -> Callable[[], dict[tuple[str, int], int]]:
+    """(topic, partition) -> the next offset of drift's group, for all partitions that it reads."""
+
+    def committed() -> dict[tuple[str, int], int]:
+        try:
+            with closing(Consumer(reader_settings(kafka, DRIFT.name))) as consumer:
+                known = consumer.list_topics(timeout=_CALL_WAIT_S).topics
+                asked = [TopicPartition(topic.name, p) for topic in READ for p in known[topic.name].partitions]
+                found = consumer.committed(asked, _CALL_WAIT_S)
+        except (KafkaException, KeyError) as error:
+            raise Transient(f"offsets of group {DRIFT.name}: {error}") from error
+        return {(place.topic, place.partition): max(place.offset, 0) for place in found}
+
+    return committed
 
 
 def main() -> None:
@@ -32,10 +70,20 @@ def main() -> None:
     settings.directory.mkdir(parents=True, exist_ok=True)
     telemetry = StageTelemetry(DRIFT.name, clock)
     health = HealthServer(telemetry, clock, process.health_host, process.health_port)
+    if process.health_file:
+        write_port(process.health_file, health.port)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    app = committed_app(DRIFT.name, process.kafka, str(settings.directory))
-    follow(app, telemetry)
+    app = committed_app(DRIFT.name, process.kafka, str(settings.directory / "faust"))
+    worker = Worker(
+        app,
+        settings,
+        telemetry,
+        past_of=lambda topic: KafkaReader(process.kafka, topic, "drift.past"),
+        published=published_on(process.kafka),
+        committed=committed_on(process.kafka),
+    )
+    follow(app, worker)
     logging.info("drift health=http://%s:%d", process.health_host, health.port)
     try:
         faust.Worker(app, loop=loop, quiet=True, redirect_stdouts=False).execute_from_commandline()

@@ -1,36 +1,207 @@
-"""The Faust application: one agent over what drift reads, one record after the other, no exception leaves it."""
+"""The Faust application: one agent, raw bytes in batches, one worker that owns everything or checks nothing.
+
+Drift compares everybody with a reference, so it needs every partition. When a second worker takes some of them, both
+stand by until one has them all again, and that one rebuilds its state from the log. An offset is committed after what
+its record led to was published.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaError
 
+from services.drift.intake import READ, Intake, Record
+from services.drift.monitor import Monitor
+from services.drift.rebuild import Past, rebuild
+from services.drift.report import write_report
+from services.drift.settings import DriftSettings
+from services.mesh.adapters.faust_worker import unread
 from services.mesh.codec import Codec
-from services.mesh.errors import Poison
+from services.mesh.errors import Transient
+from services.mesh.records import DriftAlert
 from services.mesh.telemetry import StageTelemetry
-from services.mesh.topics import LABELS
+from services.mesh.topics import DRIFT_ALERTS
 
 _BATCH_RECORDS_MAX = 500
 _BATCH_WAIT_S = 0.25
+_TURN_S = 0.5
+_RETRY_S = 1.0
+_REPORT_EVERY_S = 5.0
+EXIT_BUG = 70
 
 
-def follow(app: faust.App, telemetry: StageTelemetry) -> None:
-    """Attach the agent to ``app``."""
-    labels = Codec(LABELS.schemas[0])
-    topic = app.topic(LABELS.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+class Worker:
+    """What the agent and the timer share. ``past_of`` reads a topic's past, ``ends`` where the group stands."""
 
-    @app.agent(topic, concurrency=1, name="drift.labels")
+    def __init__(
+        self,
+        app: faust.App,
+        settings: DriftSettings,
+        telemetry: StageTelemetry,
+        *,
+        past_of: Callable[[str], Past],
+        published: Callable[[], list[DriftAlert]],
+        committed: Callable[[], dict[tuple[str, int], int]],
+    ) -> None:
+        self._app, self._settings, self._telemetry = app, settings, telemetry
+        self._past_of, self._published, self._committed = past_of, published, committed
+        self._alerts = app.topic(
+            DRIFT_ALERTS.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
+        self._codec = Codec(DRIFT_ALERTS.schemas[0])
+        self._lock = asyncio.Lock()
+        self._intake: Intake | None = None  # None: state has to be rebuilt
+        self._known: set[tuple[str, str]] = set()  # (alert_id, status) that were published
+        self._passed: dict[tuple[str, int], int] = {}
+        self._reported_checks = -1
+        self._reported_s = 0.0
+
+    def forget(self) -> None:
+        """Partitions have moved: what is in memory may lack what another worker took."""
+        self._intake = None
+        self._telemetry.ready(False)
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """One batch, and what follows from it."""
+        async with self._lock:
+            intake = await self._state_at_last()
+            if intake is None:
+                for record in records:  # passed by: whoever rebuilds begins behind it
+                    self._passed[record.topic, record.partition] = record.offset + 1
+                return
+            for record in records:
+                intake.take(record)
+            await self._publish(intake.monitor.due())
+            self._tell(intake)
+
+    async def turn(self) -> None:
+        """Between batches: state after a rebalance, health, report."""
+        async with self._lock:
+            try:
+                intake = await self._state()
+            except Transient as transient:
+                intake = None
+                logging.warning("no state yet: %s", transient)
+            self._telemetry.alive()
+            if intake is None:
+                self._telemetry.health.idle = False
+                return
+            self._telemetry.health.idle = not await unread(self._app, intake.taken)
+            self._tell(intake)
+            now_s = asyncio.get_running_loop().time()
+            checks = len(intake.monitor.checks) + len(intake.monitor.ledger.history)
+            may_write = self._telemetry.health.idle or now_s - self._reported_s >= _REPORT_EVERY_S
+            if checks != self._reported_checks and may_write:
+                self._reported_checks, self._reported_s = checks, now_s
+                write_report(intake.monitor, self._settings.directory)
+
+    async def _state_at_last(self) -> Intake | None:
+        """As ``_state``, however long the broker is away: a batch at hand can wait."""
+        while True:
+            try:
+                return await self._state()
+            except Transient as transient:
+                logging.warning("no state yet, again in %.0f s: %s", _RETRY_S, transient)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _state(self) -> Intake | None:
+        """State that is good for what comes next; None while another worker has a part of the partitions."""
+        if self._intake is not None:
+            return self._intake
+        owned = {(tp.topic, tp.partition) for tp in self._app.consumer.assignment()}
+        loop = asyncio.get_running_loop()
+        positions = await loop.run_in_executor(None, self._committed)
+        if owned != positions.keys():
+            self._telemetry.health.last_error = (
+                f"owns {len(owned)} of {len(positions)} partitions: drift runs as one worker; stop the other"
+            )
+            return None
+        for where, passed in self._passed.items():
+            positions[where] = max(positions[where], passed)
+        intake = Intake(Monitor(self._settings), self._telemetry)
+        published = await loop.run_in_executor(None, self._published)
+        count = await loop.run_in_executor(
+            None, rebuild, intake, self._past_of, positions, published, self._telemetry.alive
+        )
+        self._known = {(alert["alert_id"], alert["status"]) for alert in published}
+        logging.info("drift: state from %d records, %d alerts hold", count, len(intake.monitor.ledger.open))
+        self._intake = intake
+        self._telemetry.owns(sorted({partition for _, partition in owned}))
+        self._telemetry.ready(True)
+        self._telemetry.health.last_error = ""
+        return intake
+
+    async def _publish(self, alerts: Sequence[DriftAlert]) -> None:
+        for alert in alerts:
+            if (alert["alert_id"], alert["status"]) in self._known:
+                continue
+            logging.info("drift alert %s: %s", alert["status"], alert["text"])
+            while True:
+                try:
+                    sent = await self._alerts.send(key=alert["subject"].encode(), value=self._codec.encode(alert))
+                    await sent
+                    break
+                except KafkaError as error:  # the broker is away: nothing is committed meanwhile
+                    logging.warning("alert %s again in %.0f s: %r", alert["alert_id"], _RETRY_S, error)
+                    await asyncio.sleep(_RETRY_S)
+            self._known.add((alert["alert_id"], alert["status"]))
+            self._telemetry.metrics.add("weir_drift_alerts", 1, alert["kind"])
+
+    def _tell(self, intake: Intake) -> None:
+        monitor, health = intake.monitor, self._telemetry.health
+        health.event_time_ms = monitor.clock_ms
+        health.versions["model"] = monitor.models.champion
+        self._telemetry.metrics.set("weir_drift_alerts_open", len(monitor.ledger.open))
+        for stage, coverage in monitor.days.coverage.items():
+            self._telemetry.metrics.set("weir_profile_uncounted", coverage.missing, stage)
+
+
+def follow(app: faust.App, worker: Worker) -> None:
+    """Attach the agent, the timer and the rebalance listener to ``app``."""
+    names = [topic.name for topic in READ]
+    topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(topic, concurrency=1, name="drift")
     async def take(stream: Any) -> None:
         async for events in stream.take_events(_BATCH_RECORDS_MAX, within=_BATCH_WAIT_S):
-            for event in events:
-                try:
-                    label = labels.decode(event.value)
-                except Poison as poison:
-                    message = event.message
-                    logging.error("%s[%d]@%d skipped: %s", message.topic, message.partition, message.offset, poison)
-                    continue
-                telemetry.health.records += 1
-                telemetry.health.versions["model"] = label["model_version"]
-            telemetry.alive()
+            messages = [event.message for event in events]
+            records = [
+                Record(message.topic, message.partition, message.offset, event.value)
+                for message, event in zip(messages, events, strict=True)
+            ]
+            await _or_end(worker.take(records))
+
+    async def turn(_: faust.App) -> None:
+        await _or_end(worker.turn())
+
+    app.timer(interval=_TURN_S, name="drift.turn")(turn)
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(*_: Any, **__: Any) -> None:
+        worker.forget()
+
+    @app.on_partitions_assigned.connect(weak=False)
+    async def assigned(*_: Any, **__: Any) -> None:
+        worker.forget()
+
+
+async def _or_end(step: Any) -> None:
+    """An exception that left an agent would be acknowledged with its batch and lost, so it ends the process instead.
+
+    Offsets stay where they were and the supervisor starts the process anew.
+    """
+    try:
+        await step
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        logging.critical("fatal: drift cannot go on", exc_info=True)
+        logging.shutdown()
+        os._exit(EXIT_BUG)
+        raise

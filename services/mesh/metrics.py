@@ -85,6 +85,12 @@ METRICS: tuple[Metric, ...] = (
            worry="growing: thresholds are too low for the people there are"),
     Metric(name="weir_shadow_differs", kind="counter", unit="verdicts", help="Verdicts of policies beside that differ from what was decided.",
            worry="a jump"),
+    Metric(name="weir_drift_alerts", kind="counter", unit="alerts", help="Alerts raised and cleared, by kind.",
+           worry="more than people tolerate a week", labels=("stage", "kind")),
+    Metric(name="weir_drift_alerts_open", kind="gauge", unit="alerts", help="Alerts that hold.", worry="above zero"),
+    Metric(name="weir_profile_uncounted", kind="gauge", unit="records",
+           help="At most so many records were handled by a stage and never told to drift.", worry="growing without crashes",
+           labels=("stage", "counted_stage")),
 )  # fmt: skip
 
 
