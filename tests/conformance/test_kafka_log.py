@@ -70,6 +70,12 @@ def test_a_member_that_restarts_in_the_middle_of_a_handover_leaves_no_partition_
     assert sorted([*first.owned, *second.owned]) == list(range(PARTITIONS))
 
 
+def test_a_slot_that_restarts_with_one_more_input_is_given_it(world: KafkaLogWorld) -> None:
+    joined(world.log()).log.close()
+    wider = Member(KafkaLog(world.bootstrap, world.name, [world.input, world.output], "0"))
+    until(lambda: len(wider.owned) == 2 * PARTITIONS, wider)
+
+
 def test_a_replay_from_before_the_log_begins_is_fatal_from_0_it_is_not(world: KafkaLogWorld) -> None:
     world.produce(0, [b"a"] * 10)
     forget_below(world, 0, 5)

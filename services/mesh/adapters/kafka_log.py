@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from zlib import crc32
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -246,12 +247,17 @@ class KafkaLog:
             "error_cb": self._note_error,
         }
 
+    def _member(self) -> str:
+        """Who we are to the group. A member is given its share of before when it restarts, whatever it then asks for:
+        a slot whose inputs have changed is another member, or nobody would read the new ones."""
+        return f"{self._group}.{self._slot}.{crc32(' '.join(self._topics).encode()):08x}"
+
     def _consumer_settings(self) -> dict[str, Any]:
         return {
             "bootstrap.servers": self._bootstrap,
             "client.id": f"{self._group}.{self._slot}",
             "group.id": self._group,
-            "group.instance.id": f"{self._group}.{self._slot}",
+            "group.instance.id": self._member(),
             "partition.assignment.strategy": "range",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
