@@ -44,10 +44,10 @@ from dataclasses import dataclass
 
 from services.decisions.check import check
 from services.decisions.compilation import Bits, Columns, Leaf, compile_condition
-from services.decisions.definitions import expanded
+from services.decisions.definitions import expanded, names_in
 from services.decisions.syntax import Node, parse
 from services.decisions.tokens import ExpressionProblem
-from services.decisions.vocabulary import Vocabulary
+from services.decisions.vocabulary import Type, Vocabulary
 
 __all__ = ["Columns", "Condition", "ExpressionError", "ExpressionProblem", "condition"]
 
@@ -89,8 +89,8 @@ def condition(source: str, vocabulary: Vocabulary) -> Condition:
     except ExpressionProblem as problem:
         raise ExpressionError([problem]) from None
     problems, reads = check(tree, vocabulary, source)
-    if problems:
-        raise ExpressionError(problems)
+    if problems or any(vocabulary.columns.get(name.name) is Type.UNKNOWN for name in names_in(tree)):
+        raise ExpressionError(problems)  # without any when a definition that it uses was refused, which has been said
     leaves: list[Leaf] = []
     noting = compile_condition(tree, vocabulary, leaves)
     return Condition(source, tree, reads, compile_condition(tree, vocabulary), noting, tuple(leaves))

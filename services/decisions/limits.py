@@ -16,6 +16,7 @@ from services.decisions.declared import (
     Thresholds,
 )
 from services.decisions.document import Scalar, Section
+from services.decisions.document import Sequence as Items
 from services.decisions.expression import Condition
 from services.decisions.mistakes import shown, suggest
 from services.decisions.reading import IDENTIFIER, NAME_REMEDY, Reader, action_named
@@ -101,7 +102,7 @@ def expected_loss(section: Section, segment: str) -> ExpectedLoss:
         if text not in EXPONENTS:
             section.report(node.line, f"currencies of {what} holds {shown(text)}{suggest(text, EXPONENTS)}")
         currencies.add(text)
-    if "currencies" in section.node.entries and not items:
+    if isinstance(section.node.entries.get("currencies"), Items) and not items:
         section.report(section.line("currencies"), f"currencies of {what} is empty; write at least one, such as EUR")
     section.close()
     return ExpectedLoss(found, frozenset(currencies))

@@ -202,6 +202,7 @@ class _Loader:
 
     def when(self, section: Section) -> Condition | None:
         """Read a rule's condition: `when`, or `velocity`, or both, which then have to hold together."""
+        section.asked.add("velocity")
         if "velocity" not in section.node.entries:
             return self.reader.condition(section, "when", "write the condition under which it hits")
         fast = limits.velocity(section, self.reader.vocabulary.features)
