@@ -9,10 +9,9 @@ from whole_mesh import NOW_MS, VIEWS, Mesh
 
 from services.mesh.adapters.memory import Crash
 from services.mesh.errors import Transient
-from services.mesh.topology import EVENT_CHAIN
+from services.mesh.topology import DECIDING
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
-STAGE_NAMES = [stage.name for stage in EVENT_CHAIN]
 POINTS = ("before_commit", "after_commit", "before_save", "after_save")
 
 
@@ -62,6 +61,9 @@ class World:
 def play(mesh: Mesh, random: Random, steps: int, torn: bool = False, loss: float = 0.01) -> None:
     """``steps`` things happen to ``mesh``; at the end it is left as it is, not settled. ``loss``: how often a store
     loses all it has."""
+    names = [stage.name for stage in mesh.stages]
+    # The last stage has no next one that could tell the repeat; there only Kafka's fencing helps.
+    torn_names = [name for name in names if name != DECIDING.name]
     world = World(random, customers=random.randint(1, 12), terminals=random.randint(1, 6))
     for _ in range(steps):
         chance = random.random()
@@ -73,22 +75,21 @@ def play(mesh: Mesh, random: Random, steps: int, torn: bool = False, loss: float
             if label is not None:
                 mesh.label(label)
         elif chance < 0.80:
-            for name in STAGE_NAMES:
+            for name in names:
                 random.choice(mesh.processes[name]).turn(random.choice((1, 3, 500)))
         elif chance < 0.90:
-            process = random.choice(mesh.processes[random.choice(STAGE_NAMES)])
+            process = random.choice(mesh.processes[random.choice(names)])
             error = Crash() if random.random() < 0.6 else Transient("unclear")
             process.faults.armed[random.choice(POINTS)] = error
         elif chance < 0.92:
-            mesh.scale(random.choice(STAGE_NAMES), random.randint(1, 3))
+            mesh.scale(random.choice(names), random.randint(1, 3))
         elif chance < 0.93:
-            random.choice(mesh.processes[random.choice(STAGE_NAMES)]).expire()
+            random.choice(mesh.processes[random.choice(names)]).expire()
         elif chance < 0.96:
             redis = mesh.redis[random.choice(("ingestion", *VIEWS.values()))]
             redis.reachable = not redis.reachable
         elif torn and chance < 0.98:
-            # The last stage has no next one that could tell the repeat; there only Kafka's fencing helps.
-            process = random.choice(mesh.processes[random.choice(STAGE_NAMES[:-1])])
+            process = random.choice(mesh.processes[random.choice(torn_names)])
             process.faults.armed["torn"] = Transient("torn")
         else:
             mesh.clock.advance_ms(random.choice((1, 100, 1_500, 6_000)))

@@ -94,7 +94,7 @@ class MeshLog(MemoryLog):
     """A log whose commit may also tear: outputs become visible, the offsets do not move (KIP-890 describes how)."""
 
     def __init__(self, mesh: Mesh, stage: Stage, slot: str, faults: Faults) -> None:
-        super().__init__(mesh.broker, stage.name, stage.consumes.name, slot, faults)
+        super().__init__(mesh.broker, stage.name, [topic.name for topic in stage.inputs], slot, faults)
         self._mesh = mesh
         self._faults = faults
 
@@ -130,8 +130,10 @@ class Process:
         except Transient:
             runtime.end()
             self._session = False
+            self.mesh.let_go(self)
         except Crash:
             self._runtime, self._session = None, False
+            self.mesh.let_go(self)
         return 1
 
     def leave(self) -> None:
@@ -139,6 +141,7 @@ class Process:
         if self._session and self._runtime is not None:
             self._runtime.end()
         self._runtime, self._session = None, False
+        self.mesh.let_go(self)
         self.expire()
 
     def expire(self) -> None:
@@ -163,6 +166,7 @@ class Mesh:
     make_runtime: type[StageRuntime] = StageRuntime
     make_features: type[FeaturesHandler] = FeaturesHandler
     make_store: type[MemoryStore] = MemoryStore
+    stages: tuple[Stage, ...] = EVENT_CHAIN
 
     def __init__(
         self,
@@ -184,12 +188,12 @@ class Mesh:
         self._update = Codec("terminal_update.v1.avsc")
         self._labels = 0
         self._publish_policy()
-        for stage in EVENT_CHAIN:
+        for stage in self.stages:
             self.scale(stage.name, 1)
 
     def scale(self, stage_name: str, slots: int) -> None:
         """Run ``slots`` processes of a stage."""
-        stage = next(stage for stage in EVENT_CHAIN if stage.name == stage_name)
+        stage = next(stage for stage in self.stages if stage.name == stage_name)
         running = self.processes.setdefault(stage_name, [])
         while len(running) > slots:
             running.pop().leave()
@@ -207,6 +211,9 @@ class Mesh:
         key = update["terminal_id"].encode()
         value = self._update.encode({"update": ("weir.LabelUpdate", update)})
         self.broker.produce(UPDATES_TERMINAL.name, key, value, None, [(WEIR, pack_hop(hop))])
+
+    def let_go(self, process: Process) -> None:
+        """A process's session has ended: what the operating system would take back from it."""
 
     def settle(self) -> None:
         """Nothing goes wrong any more: turn until nothing moves, and every quiet partition has looked at its store."""
