@@ -150,11 +150,16 @@ def _noted(declared: Declaration, rules: Sequence[Rule]) -> Iterator[_Noted]:
         yield from _leaves(f"rule {rule.name}", rule.condition, rule.season)
     for segment in declared.segments:
         if segment.when:
-            yield from _leaves(f"segment {segment.segment.removeprefix('segment ')}", segment.when)
+            yield from _leaves(f"segment {_short(segment)}", segment.when)
     for name in ("high_stakes", "low_confidence"):
         limit = getattr(declared.review, name)
         if limit:
             yield from _leaves(f"limit {name}", limit.when)
+
+
+def _short(segment: Thresholds) -> str:
+    """`segment high_value` is high_value, `the default segment` default."""
+    return segment.segment.removeprefix("segment ").removeprefix("the ").removesuffix(" segment")
 
 
 def _leaves(of: str, condition: Condition, season: Season = Season.ALWAYS) -> Iterator[_Noted]:
@@ -167,7 +172,7 @@ def _asked(declared: Declaration) -> Iterator[_Asked]:
             name = acting.values.name
             yield _Asked(f"list {name}", f"{acting.field} in {name}", acting.field, acting.values.values)
     for index, segment in enumerate(declared.segments):
-        yield from _thresholds(segment, segment.segment.removeprefix("segment "), index, Season.ALWAYS)
+        yield from _thresholds(segment, _short(segment), index, Season.ALWAYS)
     yield from _thresholds(declared.fallback, "fallback", None, Season.FALLBACK)
 
 
