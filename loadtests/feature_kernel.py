@@ -67,7 +67,7 @@ class Bench:
         self.view = view
         self.states: dict[int, EntityState] = {}
         self.statuses: dict[str, int] = {}
-        self.occupancy = view.new_occupancy(8)
+        self.occupancy = view.new_occupancy(1)
         self.stored: dict[int, int] = {}
         self.written_bytes = 0
 
