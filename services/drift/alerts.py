@@ -20,6 +20,7 @@ CALM_DAYS = 2
 CALM_SHARE = 0.75
 # From this chance on a value counts as the beginning of what is found later.
 SUSPICIOUS = 0.01
+NEW = "new value of "
 
 ACTIONS = {
     "feature_shift": "nothing by itself: somebody looks whether it is meant; harm, not change, leads to retraining",
@@ -72,11 +73,11 @@ class Ledger:
             if finding.p_value >= SUSPICIOUS:
                 state.since_day = None
             elif state.since_day is None:
-                state.since_day = finding.first_day
+                state.since_day = finding.last_day  # earlier days of its window looked well until then
             if finding.key in loud_keys:
                 state.calm_days = 0
                 if state.raised is None:
-                    state.raised = _raised(finding, state.since_day or finding.first_day, day)
+                    state.raised = _raised(finding, state.since_day or finding.last_day, day)
                     alerts.append(state.raised)
             elif state.raised is not None:
                 state.calm_days = state.calm_days + 1 if _is_calm(finding) else 0
@@ -91,7 +92,7 @@ class Ledger:
         """A new category that has become known is tested no more: its alert ends."""
         alerts = []
         for key, state in self._states.items():
-            if state.raised is not None and key not in mentioned and key[1].startswith("new "):
+            if state.raised is not None and key not in mentioned and key[1].startswith(NEW):
                 alerts.append(_ended(state.raised, day, "it is one of the known ones now"))
                 state.raised = None
         return alerts
@@ -106,11 +107,12 @@ def _is_calm(finding: Finding) -> bool:
 
 
 def _raised(finding: Finding, since_day: int, day: int) -> DriftAlert:
-    subject = finding.subject if finding.segment == "all" else f"{finding.subject} of {finding.segment}"
-    text = (
-        f"{subject} has moved since {shown_day(since_day)} in {shown_segment(finding.segment)}: {finding.what} "
-        f"({finding.population}); {_threshold_words(finding)}"
-    )
+    moved = f"{finding.subject} has moved since {shown_day(since_day)} in {shown_segment(finding.segment)}"
+    if finding.subject.startswith(NEW):
+        moved = f"{finding.subject} since {shown_day(since_day)}"
+    elif finding.kind == "absence":
+        moved = f"{finding.subject}: missing on {shown_day(day)}"
+    text = f"{moved}: {finding.what} ({finding.population}); {_threshold_words(finding)}"
     return {
         "alert_id": f"{finding.kind}:{finding.subject}:{finding.segment}:{shown_day(day)}",
         "status": "raised",
@@ -141,7 +143,8 @@ def threshold_of(finding: Finding) -> float:
 def _threshold_words(finding: Finding) -> str:
     if finding.kind == "absence":
         return f"{finding.value:.0f} {finding.statistic}, {finding.floor:.0f} are tolerated"
-    return f"{finding.statistic} {finding.value:.3g}, alerts from {threshold_of(finding):.3g}"
+    side = "below" if finding.statistic == "precision" else "from"
+    return f"{finding.statistic} {finding.value:.3g}, alerts {side} {threshold_of(finding):.3g}"
 
 
 def _cleared(raised: DriftAlert, finding: Finding, day: int) -> DriftAlert:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drift.days import ALL, DAYS_KEPT, Cell, Days, Tally
+from services.drift.distributions import chi2_quantile, chi2_survival
 from services.drift.finding import Finding
-from services.drift.statistics import join_rare, merge_sparse, psi, psi_null, two_sample_chi2
+from services.drift.statistics import daily_t, join_rare, merge_sparse, psi, psi_null, two_sample_chi2
 from services.mesh.records import AlertKind
-from services.mesh.reference import Spread, spread_of
+from services.mesh.reference import Spread
 
 Counts = npt.NDArray[np.int64]
 Shares = Mapping[str, float]
@@ -91,7 +92,10 @@ def shift(about: Subject, counts: Counts, reference: Counts, spread: Spread, rat
 def mix(
     about: Subject, now: Counter[str], daily: Sequence[Counter[str]], rate: float, matters: Matters
 ) -> Iterator[Finding]:
-    """Pearson's X2 of categories against past days, its law widened by how much those differ (Rao & Scott 1984)."""
+    """Categories against past days: beyond sampling, by Pearson's X2, and beyond what days differ by, by ``daily_t``.
+
+    The larger of both chances counts, so that neither many records nor steady days alone raise an alert.
+    """
     past: Counter[str] = Counter()
     for counts in daily:
         past.update(counts)
@@ -103,9 +107,7 @@ def mix(
     statistic, freedom = two_sample_chi2(*join_rare(current, before))
     if freedom < 1:
         return
-    spread = spread_of(np.array([[counts[name] for name in names] for counts in daily], dtype=np.int64))
-    law = psi_null(freedom + 1, records, known, spread)
-    unit = records * known / (records + known)  # X2 is PSI to first order, times this
+    between = daily_t(current, np.array([[counts[name] for name in names] for counts in daily], dtype=np.int64))
     shares_now = {name: int(count) / records for name, count in zip(names, current, strict=True)}
     shares_then = {name: int(count) / known for name, count in zip(names, before, strict=True)}
     does_matter, what = matters(shares_now, shares_then)
@@ -113,14 +115,14 @@ def mix(
         about,
         statistic="chi2",
         value=statistic,
-        p_value=law.survival(statistic / unit),
-        chance=law.quantile(rate) * unit,
+        p_value=max(chi2_survival(statistic, freedom), between),
+        chance=chi2_quantile(rate, freedom),
         matters=does_matter,
         floor=0.0,
         records=records,
         population=f"{records:,} events against {known:,} of the {len(daily)} days before",
         what=what,
-        evidence={"now": _rounded(shares_now), "before": _rounded(shares_then)},
+        evidence={"now": _rounded(shares_now), "before": _rounded(shares_then), "p_between_days": between},
     )
 
 

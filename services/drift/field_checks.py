@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from services.drift.alerts import NEW
 from services.drift.comparing import (
     BASELINE_DAYS_MIN,
     PSI_FLOOR,
@@ -86,7 +87,7 @@ def _new_values(
     for count, value in sorted(fresh, reverse=True)[:_NEW_VALUES_SHOWN]:
         least = max(NEW_VALUE_RECORDS_MIN, NEW_VALUE_SHARE_MIN * records)
         yield finding(
-            _about(f"new {name}", first_day, last_day, value),
+            _about(f"{NEW}{name}", first_day, last_day, value),
             statistic="records",
             value=float(count),
             p_value=only_new(count, records, max(total, records)),

@@ -60,12 +60,13 @@ def last_day(book: LabelBook, population: Population, now_ms: int) -> int:
     return now_ms // DAY_MS - _REVIEW_LAG_DAYS
 
 
-def promised(days: Days, known: KnownModel, day: int, budget: int) -> AtBudget | None:
-    """What the validated model reached at ``budget`` alerts a day, given the number of events of ``day``."""
+def promised(days: Days, known: KnownModel, span: tuple[int, int], budget: int) -> AtBudget | None:
+    """What the validated model reached at ``budget`` alerts a day, given the number of events of these days."""
     assert known.reference is not None
     scores = known.reference.scores
     counts, frauds = np.array(scores.validated_counts), np.array(scores.validated_frauds)
-    a_day = sum(days.models("scoring", day).values())
+    length = span[1] - span[0] + 1
+    a_day = sum(days.models("scoring", day).total() for day in range(span[0], span[1] + 1)) / length
     return realised_at_budget(counts, frauds, budget * counts.sum() / a_day) if a_day else None
 
 
@@ -93,7 +94,7 @@ def _precision(
 
     Normal law of a share, with the sampling error of both and the variation between days that the past shows beyond it.
     """
-    reached = promised(days, known, span[1], book.budget)
+    reached = promised(days, known, span, book.budget)
     if reached is None:
         return
     assert known.reference is not None

@@ -146,7 +146,7 @@ class LabelBook:
                 self.repeats += 1
                 return
             worth.add(label["score"], place, fraud=known.fraud, times=-1)
-        elif version > 0 and self.matured_seen and label["label_age_ms"] >= self.horizon_ms:
+        elif version > 0 and self.matured_seen and label["label_age_ms"] > self.horizon_ms:
             # Observed after its day had matured: it was counted as genuine then. (That label is not remembered: they
             # are nearly all events.)
             worth.add(label["score"], place, fraud=False, times=-1)

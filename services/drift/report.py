@@ -87,7 +87,7 @@ def _day(monitor: Monitor, check: Check) -> dict[str, Any]:
     scores = days.tally("scoring", [check.day], cells_of(ALL)).all_scores()
     estimated = estimated_at_budget(scores.counts, scores.sums, scores.variances, book.budget)
     has_model = known is not None and known.reference is not None
-    validated = promised(days, known, check.day, book.budget) if known is not None and has_model else None
+    validated = promised(days, known, (check.day, check.day), book.budget) if known is not None and has_model else None
     realised: dict[str, Any] = {}
     for population in POPULATIONS:
         at = book.at_budget(population, check.day, check.day)

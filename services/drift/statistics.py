@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.drift.distributions import chi2_quantile, gamma_survival
+from services.drift.distributions import chi2_quantile, gamma_survival, student_survival
 from services.mesh.reference import Spread
 
 Counts = npt.NDArray[np.int64]
@@ -100,6 +100,25 @@ def two_sample_chi2(counts: Counts, reference: Counts) -> tuple[float, int]:
     table = np.stack([counts[used], reference[used]]).astype(np.float64)
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     return float(((table - expected) ** 2 / expected).sum()), int(used.sum()) - 1
+
+
+def daily_t(counts: Counts, daily: Counts) -> float:
+    """Chance that a day's shares lie so far from those of the days before. counts: shape (k,); daily: shape (days, k).
+
+    Shares are stabilised, asin sqrt(share), whose variance is 1 / 4n whatever the share (Anscombe 1948); a new value
+    against the sample of days is Student's t, and the smallest chance over categories counts k times (Bonferroni).
+    """
+    sizes = daily.sum(axis=1)
+    daily = daily[sizes > 0]
+    days = len(daily)
+    if days < 2:
+        return 1.0
+    past = np.arcsin(np.sqrt(daily / daily.sum(axis=1, keepdims=True)))
+    now = np.arcsin(np.sqrt(counts / counts.sum()))
+    sampling = 1 / (4 * np.median(sizes[sizes > 0])) + 1 / (4 * counts.sum())
+    variance = np.maximum(past.var(axis=0, ddof=1) * (1 + 1 / days), sampling)
+    t = np.abs(now - past.mean(axis=0)) / np.sqrt(variance)
+    return min(1.0, len(counts) * 2 * student_survival(float(t.max()), days - 1))
 
 
 def believed(p_values: Sequence[float], rate: float) -> list[bool]:
