@@ -83,6 +83,10 @@ def _who_and_where(
             terminal = rng.integers(0, people.terminals, n)
         case "one_terminal":
             terminal = rng.integers(0, people.terminals, campaigns)[campaign]
+        case "outlet":
+            # Spread over the whole curve that numbers the terminals, so that they stand in different towns.
+            outlets = (np.arange(pattern.outlets) * people.terminals + people.terminals // 2) // pattern.outlets
+            terminal = outlets[rng.integers(0, pattern.outlets, campaigns)][campaign]
         case "near_home":
             slot = rng.integers(0, people.neighbourhood.shape[1], n)
             terminal = people.neighbourhood[customer, slot].astype(np.int64)

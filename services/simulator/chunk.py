@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.mesh.topics import RAW_BYTES_MAX
-from services.simulator.outcomes import OutcomeRun
+from services.simulator.outcomes import OutcomeRun, TrueLabels
 from services.simulator.outliers import believable_ms
 
 Ints = NDArray[np.int64]
@@ -29,6 +29,7 @@ class Chunk:
     keys: list[bytes | None]
     values: list[bytes]
     outcomes: OutcomeRun | None  # of the events in here
+    truth: TrueLabels | None = None  # of those of them that it is known of
 
     def __len__(self) -> int:
         return len(self.values)

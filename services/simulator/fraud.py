@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from math import exp
 from typing import Literal
 
 from services.mesh.errors import Fatal
@@ -33,10 +34,11 @@ class Pattern:
     span_h: tuple[float, float]  # a campaign lasts
     amount_factor: tuple[float, float]  # over what its victim usually pays
     victim: Literal["customer", "terminal"] = "customer"
-    where: Literal["anywhere", "one_terminal", "near_home"] = "anywhere"
+    where: Literal["anywhere", "one_terminal", "near_home", "outlet"] = "anywhere"
     small_payments: tuple[int, int] = (0, 0)  # tries of at most 2 major units that come first
     by_night: bool = False  # keeps a thief's hours instead of an even pace
     online_foreign: bool = False  # from a new device and a far country
+    outlets: int = 1  # how many terminals there are to choose from where ``where`` says outlet
 
     @property
     def payments_mean(self) -> float:
@@ -81,6 +83,20 @@ SHIFTED_PATTERNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Habit:
+    """A new thing that honest customers do, which spreads from hand to hand: slowly at first, then all at once."""
+
+    pattern: Pattern  # of kind GENUINE; its share says nothing
+    payments_per_day: float  # once everybody does it
+    half_way_days: float  # after the shift begins, half of that
+    e_fold_days: float  # at first it grows by e in so many days (the logistic curve of adoption)
+
+    def level(self, days: float) -> float:
+        """How far it has spread ``days`` after the shift began, 0 to 1."""
+        return 1.0 / (1.0 + exp((self.half_way_days - days) / self.e_fold_days))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shift:
     """A change of the world that starts at midnight of ``day`` and is complete ``ramp_days`` later."""
 
@@ -88,10 +104,17 @@ class Shift:
     ramp_days: int = 14
     genuine_amount_factor: float = 1.8  # everybody pays more: prices, or a new habit
     patterns: tuple[Pattern, ...] = SHIFTED_PATTERNS
+    habit: Habit | None = None
 
     def level(self, day: int) -> float:
         """How much of the change is in force on ``day``: 0 before, 1 once complete."""
         return min(1.0, max(0.0, (day - self.day + 1) / max(1, self.ramp_days)))
+
+    def habit_payments(self, day: int) -> float:
+        """Expected payments of the new habit on ``day``."""
+        if self.habit is None or day < self.day:
+            return 0.0
+        return self.habit.payments_per_day * self.habit.level(day - self.day + 0.5)
 
 
 def check_patterns(patterns: tuple[Pattern, ...]) -> None:

@@ -13,7 +13,7 @@ from services.mesh.errors import Fatal
 from services.simulator.chunk import CHUNK_RECORDS_MAX, RECORD_BYTES_MAX, Chunk, file_name, running_clock
 from services.simulator.columns import ALLOWED, TEXT, TRUTH, WHOLE, OrderCheck, check_columns, kind_of
 from services.simulator.lines import CsvLines, JsonLines, Line
-from services.simulator.outcomes import OutcomeRun, known_run
+from services.simulator.outcomes import TrueLabels, fixed_delay_run
 
 _SAMPLE_LINES = 1_000
 _COUNT_BYTES_MAX = 2_000_000_000  # counting the lines of more would keep people waiting; then no total is shown
@@ -40,12 +40,14 @@ class LinesSource:
                 order.see(np.array([line.event_time_ms for line in parsed if line.event_time_ms is not None], np.int64))
                 # A record whose time nobody can read goes out with the one before it.
                 times = np.array([line.event_time_ms or 0 for line in parsed], np.int64)
+                truth = _truth(parsed)
                 chunk = Chunk(
                     first=start,
                     clock_ms=running_clock(times, clock_ms),
                     keys=[None if line.customer_id is None else line.customer_id.encode() for line in parsed],
                     values=[line.value for line in parsed],
-                    outcomes=_outcomes(parsed, self._label_delay_ms),
+                    outcomes=None if truth is None else fixed_delay_run(truth, self._label_delay_ms),
+                    truth=truth,
                 )
                 clock_ms = int(chunk.clock_ms[-1])
                 yield chunk
@@ -88,14 +90,14 @@ class LinesSource:
         return TRUTH in names
 
 
-def _outcomes(lines: Sequence[Line], label_delay_ms: int) -> OutcomeRun | None:
+def _truth(lines: Sequence[Line]) -> TrueLabels | None:
     known = [line for line in lines if line.fraud is not None and line.event_time_ms is not None]
     known = [line for line in known if line.event_id is not None and line.customer_id is not None]
     if not known:
         return None
     times = np.array([line.event_time_ms for line in known], np.int64)
     ids, customers = [line.event_id or "" for line in known], [line.customer_id or "" for line in known]
-    return known_run(ids, customers, times, [line.fraud for line in known], label_delay_ms)
+    return TrueLabels.of(ids, customers, times, [line.fraud for line in known])
 
 
 def read_header(file: Path) -> list[str]:

@@ -48,6 +48,33 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrueLabels:
+    """What events really were, for those who look into them; all columns of length n, in no promised order."""
+
+    event_ids: Sequence[str]
+    customer_ids: Sequence[str]
+    event_time_ms: Ints
+    fraud: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        event_ids: Sequence[str],
+        customer_ids: Sequence[str],
+        event_time_ms: Ints,
+        truth: Sequence[bool | None],
+    ) -> TrueLabels:
+        """Of those events whose truth is given; None means that nobody knows."""
+        rows = [row for row, fraud in enumerate(truth) if fraud is not None]
+        return cls(
+            event_ids=[event_ids[row] for row in rows],
+            customer_ids=[customer_ids[row] for row in rows],
+            event_time_ms=event_time_ms[rows],
+            fraud=np.array([truth[row] for row in rows], np.bool_),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRun:
     """Outcomes sorted by release; arrays have shape (m,), ``event`` points into the two lists of ids."""
 
@@ -110,37 +137,21 @@ class OutcomeSchedule:
             self._added += 1
 
 
-def fixed_delay_run(
-    event_ids: Sequence[str], customer_ids: Sequence[str], event_time_ms: Ints, fraud: NDArray[np.bool_], delay_ms: int
-) -> OutcomeRun:
+def fixed_delay_run(truth: TrueLabels, delay_ms: int) -> OutcomeRun:
     """A chargeback for every event, genuine ones too, ``delay_ms`` of event time after it."""
-    release = event_time_ms + delay_ms
+    return told_run(truth, np.arange(len(truth.fraud)), truth.event_time_ms + delay_ms, CHARGEBACK)
+
+
+def told_run(truth: TrueLabels, rows: Ints, release_ms: Ints, source: int) -> OutcomeRun:
+    """``source`` tells the truth about ``rows`` at ``release_ms`` (shape of ``rows``)."""
     return sorted_run(
-        release_ms=release,
-        event=np.arange(len(release)),
-        fraud=fraud,
-        source=np.full(len(release), CHARGEBACK, np.int8),
-        ordinal=np.zeros(len(release), np.int8),
-        event_ids=event_ids,
-        customer_ids=customer_ids,
-    )
-
-
-def known_run(
-    event_ids: Sequence[str],
-    customer_ids: Sequence[str],
-    event_time_ms: Ints,
-    truth: Sequence[bool | None],
-    delay_ms: int,
-) -> OutcomeRun:
-    """As ``fixed_delay_run``, of the events whose truth is given; None means that nobody knows."""
-    rows = [row for row, fraud in enumerate(truth) if fraud is not None]
-    return fixed_delay_run(
-        [event_ids[row] for row in rows],
-        [customer_ids[row] for row in rows],
-        event_time_ms[rows],
-        np.array([truth[row] for row in rows], np.bool_),
-        delay_ms,
+        release_ms=release_ms,
+        event=rows,
+        fraud=truth.fraud[rows],
+        source=np.full(len(rows), source, np.int8),
+        ordinal=np.zeros(len(rows), np.int8),
+        event_ids=truth.event_ids,
+        customer_ids=truth.customer_ids,
     )
 
 
@@ -168,8 +179,8 @@ def sorted_run(
 
 
 def _outcome(event_id: str, customer_id: str, fraud: bool, source: int, release_ms: int, ordinal: int) -> Outcome:
-    # The identity of an event includes its customer, so the outcome's must too.
-    first = f"o-{customer_id}-{event_id}"
+    # The identity of an event includes its customer, so the outcome's must too. An analyst's word is one of its own.
+    first = f"{'a' if source == ANALYST else 'o'}-{customer_id}-{event_id}"
     if ordinal == 0:
         return Outcome(first, event_id, customer_id, fraud, source, release_ms, None)
     return Outcome(f"{first}-{ordinal}", event_id, customer_id, fraud, source, release_ms, first)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from services.mesh.errors import Fatal
 from services.simulator.chunk import CHUNK_RECORDS_MAX, Chunk, Ints, file_name, running_clock
 from services.simulator.columns import REQUIRED, TRUTH, WHOLE, OrderCheck, check_columns, kind_of
-from services.simulator.outcomes import known_run
+from services.simulator.outcomes import TrueLabels, fixed_delay_run
 
 
 class ParquetSource:
@@ -69,15 +69,17 @@ class ParquetSource:
         truth = columns.pop(TRUTH, None)
         lists = {name: column.to_pylist() for name, column in columns.items()}
         customers = lists["customer_id"]
-        outcomes = None
+        outcomes = known = None
         if truth is not None:
-            outcomes = known_run(lists["event_id"], customers, times, truth.to_pylist(), self._label_delay_ms)
+            known = TrueLabels.of(lists["event_id"], customers, times, truth.to_pylist())
+            outcomes = fixed_delay_run(known, self._label_delay_ms)
         return Chunk(
             first=start,
             clock_ms=running_clock(times, clock_ms),
             keys=[customer.encode() for customer in customers],
             values=_as_json(lists),
             outcomes=outcomes,
+            truth=known,
         )
 
 

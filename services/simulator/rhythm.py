@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+# Analysts look into so many days of a customer, and tell what they found at this hour of the next morning.
+REVIEW_DAYS, MORNING_MS = 7, 8 * HOUR_MS
 
 # Relative payments per hour of the day, 0h to 23h.
 _WEEKDAY = (3, 2, 1, 1, 1, 3, 10, 28, 44, 46, 48, 56, 70, 62, 50, 50, 58, 74, 80, 66, 46, 32, 18, 8)

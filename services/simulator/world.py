@@ -29,7 +29,7 @@ _SECOND_DEVICE_SHARE = 0.15
 _HOLIDAY_SHARE = 0.02  # of customers, in any week, pay abroad
 # numpy's seeds are not negative, and campaigns that reach into day 0 began before it.
 _SEED_DAY_OFFSET = 1_000_000
-_PEOPLE, _GENUINE, _HOLIDAYS, _CAMPAIGNS = range(4)
+_PEOPLE, _GENUINE, _HOLIDAYS, _CAMPAIGNS, _HABITS = range(5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,14 @@ class World:
         weighted += [(pattern, level) for pattern in (settings.shift.patterns if settings.shift else ())]
         daily = settings.customers * settings.payments_per_customer_day
         fraud = daily * settings.fraud_share / (1.0 - settings.fraud_share)
-        return draw_campaigns(self._stream(_CAMPAIGNS, day), self.people, weighted, self.day_start_ms(day), fraud)
+        drawn = draw_campaigns(self._stream(_CAMPAIGNS, day), self.people, weighted, self.day_start_ms(day), fraud)
+        if settings.shift is None or settings.shift.habit is None:
+            return drawn
+        habit, payments = settings.shift.habit.pattern, settings.shift.habit_payments(day)
+        honest = draw_campaigns(
+            self._stream(_HABITS, day), self.people, [(habit, 1.0 / habit.share)], self.day_start_ms(day), payments
+        )
+        return join_payments([drawn[0], honest[0]]), join_truth([drawn[1], honest[1]])
 
     def _genuine(self, day: int) -> Payments:
         rng, people, start = self._stream(_GENUINE, day), self.people, self.day_start_ms(day)

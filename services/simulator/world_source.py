@@ -13,10 +13,10 @@ from services.simulator.chunk import CHUNK_RECORDS_MAX, Chunk, Ints, running_clo
 from services.simulator.delays import DELAYS_MAX, Delays
 from services.simulator.dirty import DirtyRates, soil
 from services.simulator.fraud import Kind
-from services.simulator.outcomes import OutcomeRun
+from services.simulator.outcomes import OutcomeRun, TrueLabels
 from services.simulator.payments import CHANNELS, Payments
 from services.simulator.people import ALL_COUNTRIES
-from services.simulator.rhythm import DAY_MS
+from services.simulator.rhythm import DAY_MS, REVIEW_DAYS
 from services.simulator.world import World
 
 # A position is day * this + number within the day: finding it again needs no count of the days before.
@@ -64,8 +64,8 @@ class WorldSource:
         return self._world.day_start_ms(self._history_days) if self._history_days else None
 
     def chunks(self, position: int) -> Iterator[Chunk]:
-        """Whole days, cut into chunks, from as many days back as an outcome may take."""
-        look_back_days = ceil(DELAYS_MAX * self._delays.label_delay_ms / DAY_MS) + 1
+        """Whole days, cut into chunks, from as many days back as an outcome may take or an analyst looks."""
+        look_back_days = max(ceil(DELAYS_MAX * self._delays.label_delay_ms / DAY_MS), REVIEW_DAYS) + 1
         first_day = max(0, position // DAY_POSITIONS - look_back_days)
         for day in count(first_day) if self._days is None else range(first_day, self._days):
             yield from self._day(day)
@@ -74,15 +74,17 @@ class WorldSource:
         payments, truth = self._world.day(day)
         event_ids = [f"w{self._seed}-{day}-{number}" for number in range(len(payments))]
         customer_ids = [self._customer_ids[customer] for customer in payments.customer.tolist()]
-        outcomes = self._delays.run(
-            self._stream(_DELAYS, day), event_ids, customer_ids, payments.event_time_ms, truth.kind != Kind.GENUINE
+        fraud = truth.kind != Kind.GENUINE
+        outcomes = self._delays.run(self._stream(_DELAYS, day), event_ids, customer_ids, payments.event_time_ms, fraud)
+        known = TrueLabels(
+            event_ids=event_ids, customer_ids=customer_ids, event_time_ms=payments.event_time_ms, fraud=fraud
         )
         keys: Sequence[bytes] = [self._keys[customer] for customer in payments.customer.tolist()]
         values: Sequence[bytes] = render(payments, event_ids, customer_ids, self._terminal_ids)
         times = payments.event_time_ms
         if self._dirty.any:
             times, keys, values, _, _ = soil(self._stream(_DIRT, day), self._dirty, times, keys, values)
-        yield from _cut(day * DAY_POSITIONS, running_clock(times, 0), keys, values, outcomes)
+        yield from _cut(day * DAY_POSITIONS, running_clock(times, 0), keys, values, outcomes, known)
 
     def _stream(self, what: int, day: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, what, day])))
@@ -119,9 +121,9 @@ def _device(customer_id: str, device: int) -> str:
 
 
 def _cut(
-    first: int, clock_ms: Ints, keys: Sequence[bytes], values: Sequence[bytes], outcomes: OutcomeRun
+    first: int, clock_ms: Ints, keys: Sequence[bytes], values: Sequence[bytes], outcomes: OutcomeRun, truth: TrueLabels
 ) -> Iterator[Chunk]:
-    """Chunks of bounded size; the day's outcomes go with the first."""
+    """Chunks of bounded size; the day's outcomes and its truth go with the first."""
     for start in range(0, len(values), CHUNK_RECORDS_MAX):
         end = start + CHUNK_RECORDS_MAX
         yield Chunk(
@@ -130,4 +132,5 @@ def _cut(
             keys=list(keys[start:end]),
             values=list(values[start:end]),
             outcomes=outcomes if start == 0 else None,
+            truth=truth if start == 0 else None,
         )

@@ -16,8 +16,8 @@ from services.simulator.outcomes import (
     Outcome,
     OutcomeRun,
     OutcomeSchedule,
+    TrueLabels,
     fixed_delay_run,
-    known_run,
 )  # fmt: skip
 from services.simulator.rhythm import DAY_MS
 
@@ -27,7 +27,13 @@ WEEK_MS = 7 * DAY_MS
 def run_of(times: list[int], delay_ms: int, name: str = "e") -> OutcomeRun:
     ids = [f"{name}{number}" for number in range(len(times))]
     fraud = np.arange(len(times)) % 3 == 0
-    return fixed_delay_run(ids, [f"c-{event}" for event in ids], np.array(times, np.int64), fraud, delay_ms)
+    truth = TrueLabels(
+        event_ids=ids,
+        customer_ids=[f"c-{event}" for event in ids],
+        event_time_ms=np.array(times, np.int64),
+        fraud=fraud,
+    )
+    return fixed_delay_run(truth, delay_ms)
 
 
 def test_an_outcome_as_json() -> None:
@@ -80,7 +86,8 @@ def test_what_an_earlier_run_released_is_left_out() -> None:
 
 
 def test_events_whose_truth_nobody_knows_get_no_outcome() -> None:
-    run = known_run(["a", "b", "c"], ["x", "y", "z"], np.array([1, 2, 3]), [True, None, False], 10)
+    truth = TrueLabels.of(["a", "b", "c"], ["x", "y", "z"], np.array([1, 2, 3]), [True, None, False])
+    run = fixed_delay_run(truth, 10)
     assert [(o.event_id, o.fraud) for o in run.outcomes(0, 9)] == [("a", True), ("c", False)]
 
 
