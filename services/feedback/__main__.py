@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from services.feedback.handler import FeedbackHandler
@@ -12,6 +13,9 @@ from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.topics import LABELS, OUTCOMES_ORPHAN
 from services.mesh.topology import FEEDBACK
+
+# Labels have a freshness budget, decisions a latency budget: where cores are few, decisions come first.
+BESIDE_THE_DATA_PLANE = 5
 
 
 def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
@@ -43,4 +47,5 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
 
 
 if __name__ == "__main__":
+    os.nice(BESIDE_THE_DATA_PLANE)
     run_stage(FEEDBACK, wire)

@@ -12,7 +12,7 @@ from services.feedback.filling import Filling, Inputs, Read, Written, follow
 from services.feedback.joiner import Joiner
 from services.feedback.labelling import Labelling, Made
 from services.feedback.settings import FeedbackSettings
-from services.mesh.errors import Poison, Transient
+from services.mesh.errors import Fatal, Poison, Transient
 from services.mesh.ports import LANE, Clock, CommittedOffset, InRecord
 from services.mesh.stage import Emit, dead_letter
 from services.mesh.telemetry import StageTelemetry
@@ -101,7 +101,7 @@ class FeedbackHandler:
         emits: list[Emit] = []
         latest: dict[int, int] = {}  # partition -> its latest decision in the batch, which moves the clock
         for source, record in enumerate(batch):
-            joiner = self._joiners[record.partition % LANE]
+            joiner = self._joiner_of(record)
             try:
                 if record.partition >= LANE:
                     outcome = self._labelling.outcome(record.value)
@@ -117,6 +117,16 @@ class FeedbackHandler:
             emits += _emits(self._joiners[partition].due(), source)
         emits.sort(key=lambda emit: emit.source)
         return emits
+
+    def _joiner_of(self, record: InRecord) -> Joiner:
+        joiner = self._joiners.get(record.partition % LANE)
+        if joiner is None:
+            names = " and ".join(topic.name for topic in FEEDBACK.inputs)
+            raise Fatal(
+                f"{record.topic}[{record.partition % LANE}] came without its twin; {names} must have the same number "
+                "of partitions: see `weir status`, and create the topics with the deploy step"
+            )
+        return joiner
 
     def _open(self, partition: int, inputs: Inputs, began_s: float) -> Joiner:
         settings = self._settings
