@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from services.decisions.deciding import Panel
 from services.decisions.mistakes import PolicyError
-from services.decisions.policy import Policy, load_policy
+from services.decisions.policy import Policy, digits_of, load_policy
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal, Poison
 from services.mesh.feature_set import FeatureSetPin
@@ -27,6 +27,8 @@ class Library:
     def inspect(self, version: str, text: str) -> Inspection:
         """Load a released policy; see ``PolicyRegistry``."""
         known = self._policies.get(version)
+        if known is not None and not version.endswith(digits_of(text)):
+            return Inspection(flaw=f"its text is not that of {version}")
         if known is None:
             try:
                 known = load_policy(text, "policies.v1", self._feature_names)

@@ -126,8 +126,12 @@ def load_policy(text: str, place: str, feature_names: Sequence[str]) -> Policy:
     declared = declaration(root, feature_names, mistakes)
     if mistakes:
         raise PolicyError(place, mistakes)
-    digits = hashlib.sha256(text.encode()).hexdigest()[:VERSION_DIGITS]
-    return Policy(declared, f"{declared.name}-{digits}")
+    return Policy(declared, f"{declared.name}-{digits_of(text)}")
+
+
+def digits_of(text: str) -> str:
+    """The end of a policy's version: the first digits of its text's sha256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:VERSION_DIGITS]
 
 
 def _reads(declared: Declaration) -> frozenset[str]:
