@@ -29,7 +29,6 @@ from services.mesh.watermark import Marks
 STEP_RECORDS: Final = 10_000
 _LOOK_BACK_FIRST: Final = 1_000  # two batches: what a crash leaves out
 _LOOK_BACK_GROWTH: Final = 8
-_ALL: Final = 1 << 40
 
 Read = Callable[[int, int, int], Iterator[list[InRecord]]]
 
@@ -101,8 +100,12 @@ class Filling:
         place.decisions, place.decisions_metadata = decisions, to.decisions.metadata
         place.outcomes, place.outcomes_metadata = outcomes, to.outcomes.metadata
         place.told_decisions, place.told_outcomes = decisions, outcomes
-        self._joiner.forget(_ALL)
         archive.commit()
+        more = True
+        while more:
+            more = self._joiner.forget(STEP_RECORDS)
+            archive.commit()  # also the last time: an open step would keep the file from whoever is next
+            self._alive(self.records)
 
     def _take_back(self, topic: Written, take: Callable[[InRecord], None]) -> None:
         first, end = topic.ends(self._partition)

@@ -82,11 +82,12 @@ class Joiner:
         self.forget(rows_max)
         return made
 
-    def forget(self, rows_max: int = DUE_MAX) -> None:
-        """Drop what is older than decisions are kept for."""
+    def forget(self, rows_max: int = DUE_MAX) -> bool:
+        """Drop what is older than decisions are kept for; whether there may be more of it."""
         archive, place = self.archive, self.archive.place
         if place.clock_ms <= self._forget_at_ms:
-            return
+            return False
+        before = place.forget_next
         archive.forget(place.clock_ms - self._rules.memory_ms, rows_max)
         archive.forget_outcomes(place.clock_ms)
         self._forget_at_ms = self._next_ms(place.forget_next, self._rules.memory_ms)
@@ -94,6 +95,7 @@ class Joiner:
             # Of what was forgotten the identity is kept as long again, to say why an outcome found nothing.
             place.drop_next, place.forgotten = place.forgotten, place.forget_next
             place.drop_at_ms = place.clock_ms + self._rules.memory_ms
+        return place.forget_next > before
 
     def _mature(self, before_ms: int, rows_max: int) -> list[Made]:
         made = []

@@ -143,5 +143,7 @@ def _notes(stage: StageStatus) -> str:
     notes = [] if stage.ready == stage.instances else [f"{stage.ready} of {stage.instances} ready"]
     notes += [f"{rejects:,} refused"] if rejects else []
     notes += [f"{stage.duplicates:,} repeated"] if stage.duplicates else []
+    waiting = stage.gauges.get("weir_outcomes_waiting", 0)
+    notes += [f"{waiting:,} outcomes waiting"] if waiting else []
     notes += [f"{count:,} {status}" for status, count in sorted(stage.statuses.items()) if status != "ok" and count]
     return ", ".join(notes)

@@ -238,6 +238,18 @@ def test_a_file_of_another_log_or_ahead_of_this_one_is_not_used(tmp_path: Path) 
     assert world.label_marks() == [("e-1", "o-1", "fraud", 1)]
 
 
+def test_nobody_waits_for_the_file_of_an_idle_process(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.observe(outcome("o-1", "nobody", 1))
+    world.decide(decision("e-1"), decision("e-2", 130))
+    world.settle()
+    for _ in range(2):
+        archive = world.handlers[-1]._joiners[0].archive
+        assert not archive._connection.in_transaction
+        world.kill()
+        world.settle()
+
+
 def test_a_process_that_was_taken_for_dead_writes_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.decide(decision("e-1"))
