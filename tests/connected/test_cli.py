@@ -157,9 +157,11 @@ def test_trace_walks_from_the_producer_to_the_outcome(weir: Weir) -> None:
     assert len({hop["traceparent"] for hop in hops[1:]}) == 1
     assert all(hop["delta_ms"] >= 0 for hop in hops[1:])
     assert [(said["label"], said["source"]) for said in event["outcomes"]] == [("fraud", "chargeback")]
-    assert event["dead_letters"] == []
+    assert [(known["label"], known["label_version"]) for known in event["labels"]] == [("fraud", 1)]
+    assert (event["dead_letters"], event["orphans"]) == ([], [])
     _, out, _ = weir("trace", "e40")
     assert "outcome fraud, by chargeback" in out
+    assert "label version 1: fraud, chargeback after" in out
     assert "ms after it came in" in out
 
 

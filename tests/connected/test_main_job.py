@@ -39,7 +39,7 @@ def test_a_parquet_file_is_decided_once_and_summed_up(tmp_path: Path) -> None:
     summary = summary_of(data)
     assert summary.keys() >= KEYS
     counts = {"events_in": COUNT, "accepted": COUNT, "decisions": COUNT, "missing": 0, "duplicates": 0}
-    counts |= {"duplicate_events_in": 0, "conflicts": 0, "dead_letters": 0, "undecided_at_stop": 0, "labels": 0}
+    counts |= {"duplicate_events_in": 0, "conflicts": 0, "dead_letters": 0, "undecided_at_stop": 0}
     assert {name: summary[name] for name in counts} == counts
     assert summary["rate_per_s"] > 0
     latency = summary["latency_ms"]
@@ -47,7 +47,12 @@ def test_a_parquet_file_is_decided_once_and_summed_up(tmp_path: Path) -> None:
     assert [model["version"] for model in summary["models"]] == ["bootstrap"]
     assert summary["models"][0]["from"] >= rows[0]["event_time_ms"]
     # Outcomes are due a day of event time after their payments; the last day's come after the end of the file.
-    assert 0.6 * COUNT < summary["outcomes_in"] < 0.7 * COUNT
+    told = summary["outcomes_in"]
+    assert 0.6 * COUNT < told < 0.7 * COUNT
+    assert summary["labels"] == told
+    assert summary["outcomes"] == {
+        "accepted": told, "joined": told, "pending": 0, "orphans": {}, "lost": 0, "doubled": 0, "matured": 0,
+    }  # fmt: skip
 
     assert "missing 0, duplicates 0, undecided at stop 0" in done.stdout
     assert f"sent {COUNT:,} of {COUNT:,} (100%)" in done.stdout or "input sent" in done.stdout
