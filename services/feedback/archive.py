@@ -15,9 +15,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
+
+import orjson
 
 from services.feedback.labelling import Decided
 from services.mesh.errors import Fatal, Fenced, Transient
@@ -144,7 +146,7 @@ class Archive:
         self.begin()
         self._flush()
         self._sweep()
-        self._write_about({field.name: getattr(self.place, field.name) for field in fields(Place)})
+        self._write_about({"place": orjson.dumps(self.place)})
         self._run("COMMIT")
 
     def add(self, tag: int, decided: Decided) -> None:
@@ -289,7 +291,7 @@ class Archive:
         self._epoch = int(known.get("epoch", 0)) + 1
         self._write_about({**wanted, "epoch": self._epoch})
         run("COMMIT")
-        self.place = Place(**{field.name: known[field.name] for field in fields(Place) if field.name in known})
+        self.place = Place(**orjson.loads(known["place"])) if "place" in known else Place()
         self._swept_at = self.place.decisions
         self._has_given_up = run("SELECT 1 FROM given_up LIMIT 1").fetchone() is not None
 
