@@ -1,7 +1,8 @@
 """Exactly once and bit for bit, while processes die: ``python -m loadtests.exactness --help``.
 
 Starts the whole mesh with several instances of each stage, sends an input at full speed, kills stage processes at
-random moments (SIGKILL), empties Redis, labels random payments, and then settles the account from the log alone:
+random moments (SIGKILL), empties Redis, tells outcomes of random payments, some of them reversed, and then settles the
+account from the log alone:
 
 * every accepted event has exactly one decision;
 * every vector with status ``ok`` equals a single-threaded reference that shares no code with the mesh: each view's own
@@ -37,8 +38,7 @@ from loadtests.reference import CustomerReference, TerminalReference, first_diff
 from services.mesh.adapters.kafka_reader import KafkaReader, reader_settings
 from services.mesh.codec import Codec
 from services.mesh.feature_set import pinned_feature_set
-from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, pack_hop
-from services.mesh.topics import DECISIONS, EVENTS, FEATURES, UPDATES_TERMINAL
+from services.mesh.topics import DECISIONS, EVENTS, FEATURES, OUTCOMES_RAW, UPDATES_TERMINAL
 from services.platform.deploy import deploy
 from services.platform.observe import Observer
 from services.platform.scan import Ledger, scan
@@ -50,7 +50,8 @@ from services.platform.supervisor import State
 CUSTOMER_BYTES = 13 * 4
 DELAYED_COUNTS = slice(13 * 4, 16 * 4)
 EVERYTHING = 1 << 62
-LABEL_LANE = 1
+DAY_MS = 86_400_000
+DAYS_SIMULATED = 5
 STAGES_START_S_MAX = 120.0
 
 
@@ -62,6 +63,7 @@ class Comparison:
     different: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
     unserved: int = 0
+    labels: int = 0  # records that label an event of the view
     first: str = ""
 
     def add(self, status: str, served: bytes, recomputed: bytes | None, what: str, first_name: int = 0) -> None:
@@ -78,28 +80,25 @@ class Comparison:
             )
 
 
-class Labeller(Thread):
-    """Stands in for feedback: labels a share of decided payments, some of them twice, through the terminal's topic."""
+class Analyst(Thread):
+    """Says what a share of the decided payments turned out to be, and of some of them that it was the other thing."""
 
     def __init__(self, kafka: str, share: float, seed: int) -> None:
-        super().__init__(name="labeller", daemon=True)
-        self._consumer = Consumer(reader_settings(kafka, "labeller") | {"enable.partition.eof": False})
+        super().__init__(name="analyst", daemon=True)
+        self._consumer = Consumer(reader_settings(kafka, "analyst") | {"enable.partition.eof": False})
         self._producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "acks": "all"})
         self._share = share
         self._random = random.Random(seed)
         self._stop_flag = Flag()
-        self.labels = 0
-        self._offset = 0
+        self.outcomes = 0
 
     def run(self) -> None:
-        decision_codec, update_codec = Codec("decision.v1.avsc"), Codec("terminal_update.v1.avsc")
+        codec = Codec("decision.v1.avsc")
         self._consumer.subscribe([DECISIONS.name])
         while not self._stop_flag.is_set():
             for message in self._consumer.consume(500, 0.1):
                 if message.error() is None and self._random.random() < self._share:
-                    decision = decision_codec.decode(message.value())
-                    for version in range(1, self._random.choice((2, 2, 3))):
-                        self._label(update_codec, decision, version)
+                    self._tell(codec.decode(message.value()))
         self._producer.flush(10)
         self._consumer.close()
 
@@ -108,21 +107,23 @@ class Labeller(Thread):
         self._stop_flag.set()
         self.join(15)
 
-    def _label(self, codec: Codec, decision: dict[str, Any], version: int) -> None:
-        names = ("event_id", "customer_id", "terminal_id", "event_time_ms")
-        label = {name: decision[name] for name in names} | {
-            "label": self._random.choice(("fraud", "genuine")),
-            "label_version": version,
-            "observed_time_ms": decision["event_time_ms"],
-        }
-        # One producer, one lane, one rising offset: what a feedback stage's headers look like to the watermark.
-        self._offset += 1
-        hop = pack_hop(Hop(decision["source_partition"], decision["source_offset"], LABEL_LANE * LANE, self._offset, 0))
-        headers = [(TRACEPARENT, b""), (WEIR, hop)]
-        value = codec.encode({"update": ("weir.LabelUpdate", label)})
-        self._producer.produce(UPDATES_TERMINAL.name, value, decision["terminal_id"].encode(), headers=headers)
+    def _tell(self, decision: dict[str, Any]) -> None:
+        labels = self._random.choice((("fraud",), ("genuine",), ("fraud", "genuine"), ("genuine", "fraud")))
+        earlier = None
+        for label in labels:
+            outcome = {
+                "outcome_id": f"{label} {decision['event_id']}",
+                "event_id": decision["event_id"],
+                "customer_id": decision["customer_id"],
+                "label": label,
+                "source": "analyst",
+                "observed_time_ms": decision["event_time_ms"],
+                "revises": earlier,
+            }
+            earlier = outcome["outcome_id"]
+            self._producer.produce(OUTCOMES_RAW.name, json.dumps(outcome), decision["customer_id"])
+            self.outcomes += 1
         self._producer.poll(0)
-        self.labels += 1
 
 
 class Trial:
@@ -139,7 +140,7 @@ class Trial:
         self.stages: list[str] = []  # names of all instances
         self.kills: list[str] = []
         self.losses = 0
-        self.labels = 0
+        self.outcomes = 0
 
     def start(self) -> None:
         """Deploy step and stages. Raises Fatal."""
@@ -153,19 +154,19 @@ class Trial:
         self._supervisor.poll()
         self._supervisor.wait_healthy(self.stages, STAGES_START_S_MAX)
 
-    def send(self, days: int, labels_share: float) -> None:
+    def send(self, days: int, outcomes_share: float) -> None:
         """Send the input (the simulated world's up to ``days``), break things, and wait until all is decided."""
         given = self._given
-        labeller = Labeller(self._kafka, labels_share, given.seed)
-        labeller.start()
+        analyst = Analyst(self._kafka, outcomes_share, given.seed)
+        analyst.start()
         arguments = ("--input", given.input) if given.input else ("--days", str(days), "--dirty", str(given.dirty))
         spec = simulator_spec(self._servers.data, self._servers.endpoints, (*arguments, "--speed", "max"))
         self._senders += 1
         sender = replace(spec, name=f"{spec.name}-{self._senders}")
         self._supervisor.add(sender)
         self._send_and_break(sender.name, given.kills - len(self.kills), given.losses - self.losses)
-        labeller.close()
-        self.labels += labeller.labels
+        analyst.close()
+        self.outcomes += analyst.outcomes
         self._drain()
 
     def settled(self) -> Ledger:
@@ -212,6 +213,20 @@ class Trial:
         _say(f"drained, lag {lag}")
 
 
+def first_days(file: str, days: int, target: Path) -> str:
+    """A copy of the parquet ``file``, up to so many days after its first event; its path."""
+    with pyarrow.parquet.ParquetFile(file) as source, pyarrow.parquet.ParquetWriter(target, source.schema_arrow) as out:
+        end_ms: int | None = None
+        for batch in source.iter_batches():
+            times_ms = batch.column("event_time_ms").to_numpy()
+            end_ms = end_ms or int(times_ms[0]) + days * DAY_MS
+            within = int((times_ms < end_ms).sum())  # in time order, so that is where it ends
+            out.write_batch(batch.slice(0, within))
+            if within < len(batch):
+                break
+    return str(target)
+
+
 def compare_views(kafka: str, partitions: int) -> tuple[Comparison, Comparison]:
     """Served vectors against the reference in log order: the customer view's, then the terminal view's."""
     customer, terminal = Comparison(), Comparison()
@@ -228,6 +243,7 @@ def compare_views(kafka: str, partitions: int) -> tuple[Comparison, Comparison]:
         update = record["update"]
         identity = (update["customer_id"], update["event_id"])
         if "label" in update:
+            terminal.labels += 1
             reference.label(update["terminal_id"], *identity, update["event_time_ms"], update["label"] == "fraud")
             continue
         customer.add(
@@ -280,9 +296,9 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Everything accepted is decided exactly once, with the vector of the reference."""
+        """Everything accepted is decided exactly once, with the vector of the reference; outcomes are in one place."""
         ledger = self.ledger
-        wrong = ledger.missing or ledger.duplicates or ledger.strangers or ledger.unreadable
+        wrong = ledger.is_wrong or ledger.unreadable
         return (
             not (wrong or ledger.undecided or ledger.unjudged)
             and bool(ledger.accepted)
@@ -306,7 +322,13 @@ def report(given: argparse.Namespace, trial: Trial, verdict: Verdict) -> None:
     _say(f"events in {ledger.events_in:,}, accepted {ledger.accepted:,}, dead letters {dict(ledger.rejects)}")
     _say(
         f"decisions {ledger.decisions:,}: missing {ledger.missing}, duplicates {ledger.duplicates}, undecided "
-        f"{ledger.undecided + ledger.unjudged}; labels {trial.labels:,}"
+        f"{ledger.undecided + ledger.unjudged}; {trial.outcomes:,} outcomes told, "
+        f"{verdict.comparisons['terminal'].labels:,} labels"
+    )
+    outcomes = ledger.outcomes
+    _say(
+        f"outcomes accepted {outcomes.accepted:,}: joined {outcomes.joined:,}, pending {outcomes.pending:,}, orphans "
+        f"{sum(outcomes.orphans.values()):,}; lost {outcomes.lost}, in two places {outcomes.doubled}"
     )
     for name, comparison in verdict.comparisons.items():
         excluded = dict(comparison.excluded)
@@ -331,7 +353,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--input", default="", help=".parquet in time order (default: the built-in simulator)")
-    add("--days", type=int, default=5, help="of the simulated world (default: 5)")
+    add("--days", type=int, default=None, help="of the simulated world (default: 5) or of the file (default: all)")
     add(
         "--dirty", type=float, default=0.02, help="share of late, repeated, conflicting, broken records (default: 0.02)"
     )
@@ -340,7 +362,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--kills", type=int, default=20)
     add("--losses", type=int, default=1)
     add("--fault-every-s", type=float, default=5.0, help="mean pause between faults (default: 5)")
-    add("--labels-share", type=float, default=0.02, help="of decisions that get a label (default: 0.02)")
+    add("--outcomes-share", type=float, default=0.02, help="of decisions whose outcome is told (default: 0.02)")
     add("--feature-wait-ms", type=int, default=60_000, help="how long a decision waits for state (default: 60000)")
     add("--entities-max", type=int, default=500_000, help="entities a process keeps in memory (default: 500000)")
     add("--seed", type=int, default=1)
@@ -351,15 +373,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """0 when everything holds."""
     given = parse(arguments)
+    days = given.days or DAYS_SIMULATED
     with tempfile.TemporaryDirectory(prefix="weir-exactness-") as directory:
 
         def tell(name: str, what: str) -> None:
             _say(f"{name}: {what}")
 
         with running(Path(directory) / "data", tell) as servers:
+            if given.input and given.days:
+                given.input = first_days(given.input, given.days, Path(directory) / "first_days.parquet")
             trial = Trial(given, servers)
             trial.start()
-            trial.send(given.days, given.labels_share)
+            trial.send(days, given.outcomes_share)
             verdict = judge(given, servers.endpoints.kafka, trial.settled())
             report(given, trial, verdict)
     return 0 if verdict.holds else 1

@@ -54,7 +54,7 @@ def mix_up_and_go_on(trial: Trial, servers: Servers) -> None:
     for name in names:
         servers.supervisor.restart(name)
     servers.supervisor.wait_healthy(names)
-    trial.send(DAYS + 1, labels_share=0)
+    trial.send(DAYS + 1, outcomes_share=0)
 
 
 def test_holds_under_faults_and_damage_is_noticed(tmp_path: Path) -> None:
@@ -63,12 +63,13 @@ def test_holds_under_faults_and_damage_is_noticed(tmp_path: Path) -> None:
         kafka = servers.endpoints.kafka
         trial = Trial(given, servers)
         trial.start()
-        trial.send(DAYS, given.labels_share)
+        trial.send(DAYS, given.outcomes_share)
         verdict = judge(given, kafka, trial.settled())
         report(given, trial, verdict)
         assert verdict.holds
         assert (len(trial.kills), trial.losses) == (3, 1)
-        assert trial.labels > 100
+        assert trial.outcomes > 100
+        assert verdict.comparisons["terminal"].labels > 100
         assert verdict.ledger.rejects  # the input was not clean
 
         mix_up_and_go_on(trial, servers)
