@@ -78,14 +78,15 @@ class FeaturesHandler:
 
     def step(self, batch: Sequence[InRecord]) -> list[Emit]:
         """See ``Handler``."""
-        self._bring_in(batch)
+        names = [entity_of(record) for record in batch]
+        self._bring_in(batch, names)
         adapter, owned = self._adapter, self._owned
         emits: list[Emit] = []
         statuses: dict[str, int] = {}
-        for source, record in enumerate(batch):
+        for source, (record, name) in enumerate(zip(batch, names, strict=True)):
             try:
                 entities = owned[record.partition].entities
-                emit, status = adapter.apply(entities.get(entity_of(record)), record, source, entities.occupancy)
+                emit, status = adapter.apply(entities.get(name), record, source, entities.occupancy)
             except Poison as poison:
                 emits.append(dead_letter(record, source, self._stage, poison))
                 continue
@@ -151,12 +152,12 @@ class FeaturesHandler:
         else:
             owned.saved()
 
-    def _bring_in(self, batch: Sequence[InRecord]) -> None:
+    def _bring_in(self, batch: Sequence[InRecord], names: Sequence[str]) -> None:
         """Load what the batch touches; wait for state that is out of reach, but only so long: all partitions together
         in this batch, and each since its state went out of reach."""
         wanted: dict[int, set[str]] = {}
-        for record in batch:
-            wanted.setdefault(record.partition, set()).add(entity_of(record))
+        for record, name in zip(batch, names, strict=True):
+            wanted.setdefault(record.partition, set()).add(name)
         wait_s_max = self._settings.feature_wait_ms_max / 1000
         began_s = self._clock.monotonic_s()
         for partition, entities in wanted.items():

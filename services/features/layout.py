@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from services.features.tiles import Tile, Tiles
@@ -37,16 +36,14 @@ _TILE: Final = Struct("<qQ16sQQ")  # newest time, count, amount (outgrows 64 bit
 assert sys.byteorder == "little", "columns are copied to and from the store as they lie in memory"
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Bytes to add to the entity's value, which must be ``offset`` bytes long."""
 
     data: bytes
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(NamedTuple):
     """The entity's whole value, in place of whatever the store has."""
 
     data: bytes

@@ -207,6 +207,10 @@ def _bytes(raw: bytes) -> bytes:
 
 
 def _long(raw: bytes) -> int:
+    if len(raw) == 6:  # times in milliseconds, without a loop
+        a, b, c, d, e, f = raw
+        number = (a & 0x7F | (b & 0x7F) << 7 | (c & 0x7F) << 14) | (d & 0x7F | (e & 0x7F) << 7 | f << 14) << 21
+        return number >> 1 ^ -(number & 1)
     number = 0
     for byte in reversed(raw):
         number = number << 7 | byte & 0x7F

@@ -5,9 +5,10 @@ Real ones and their deterministic twins live in ``adapters``; both pass ``tests/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Literal, NamedTuple, Protocol, cast
 
 Header = tuple[str, bytes | None]
 
@@ -37,6 +38,17 @@ class OutRecord(NamedTuple):
     value: bytes | None
     partition: int | None  # None: murmur2 of the key, as every Java client does it
     headers: list[Header]
+
+
+# A NamedTuple's own call goes through Python and costs 0.5 us; these, given the fields as one tuple, cost 0.2.
+in_record = cast(
+    Callable[[tuple[str, int, int, int, bytes | None, bytes | None, Sequence[Header]]], InRecord],
+    partial(tuple.__new__, InRecord),
+)
+out_record = cast(
+    Callable[[tuple[str, bytes | None, bytes | None, int | None, list[Header]]], OutRecord],
+    partial(tuple.__new__, OutRecord),
+)
 
 
 class CommittedOffset(NamedTuple):

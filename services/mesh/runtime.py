@@ -22,7 +22,7 @@ from threading import Event as Flag
 from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
 from services.mesh.flood import REJECTS_MAX, WINDOW_RECORDS, RejectGuard
 from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, find, pack_parts, unpack_hop
-from services.mesh.ports import Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog
+from services.mesh.ports import Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog, out_record
 from services.mesh.stage import Emit, Handler, Reporter, dead_letter
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DEAD_LETTERS
@@ -249,7 +249,7 @@ def _outputs(
     previous_source, ordinal = -1, 0
     for topic, key, value, partition, source, headers in emits:
         if topic == DEAD_LETTERS.name:
-            outputs.append(OutRecord(topic, key, value, partition, list(headers)))
+            outputs.append(out_record((topic, key, value, partition, list(headers))))
             continue
         if source == previous_source:
             ordinal += 1
@@ -261,5 +261,5 @@ def _outputs(
         origin_partition, origin_offset = (record.partition, record.offset) if hop is None else hop[:2]
         weir = pack_parts(origin_partition, origin_offset, lane_start + record.partition, record.offset, ordinal)
         trace = headers or ((TRACEPARENT, find(record.headers, TRACEPARENT)),)
-        outputs.append(OutRecord(topic, key, value, partition, [*trace, (WEIR, weir)]))
+        outputs.append(out_record((topic, key, value, partition, [*trace, (WEIR, weir)])))
     return outputs

@@ -35,6 +35,14 @@ def long_bytes(number: int) -> bytes:
     if not _LONG_MIN <= number <= _LONG_MAX:
         raise OverflowError(f"{number} does not fit 64 bits")
     zigzag = number << 1 if number >= 0 else ~(number << 1)
+    if zigzag < 1 << 7:
+        return _ONE[zigzag]
+    if 1 << 35 <= zigzag < 1 << 42:  # times in milliseconds, from 1970 + 199 days to 2039
+        low, high = zigzag & 0x1FFFFF, zigzag >> 21
+        return bytes((
+            low & 0x7F | 0x80, low >> 7 & 0x7F | 0x80, low >> 14 | 0x80,
+            high & 0x7F | 0x80, high >> 7 & 0x7F | 0x80, high >> 14,
+        ))  # fmt: skip
     out = bytearray()
     while zigzag > 0x7F:
         out.append(zigzag & 0x7F | 0x80)

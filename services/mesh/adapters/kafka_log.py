@@ -34,7 +34,7 @@ from confluent_kafka import (
 
 from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.errors import Fatal, Fenced, Transient
-from services.mesh.ports import LANE, Assignment, CommittedOffset, InRecord, OutRecord
+from services.mesh.ports import LANE, Assignment, CommittedOffset, InRecord, OutRecord, in_record
 
 TRANSACTION_TIMEOUT_MS = 10_000
 # Static members keep their share for this long when they die; the supervisor restarts one within 2 s.
@@ -190,14 +190,16 @@ class KafkaLog:
                 return None
             raise _translate(KafkaException(error), f"reading {self._topic}")
         topic = message.topic()
-        return InRecord(
-            topic,
-            self._base[topic] + message.partition(),
-            message.offset(),
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            message.headers() or (),
+        return in_record(
+            (
+                topic,
+                self._base[topic] + message.partition(),
+                message.offset(),
+                message.timestamp()[1],
+                message.key(),
+                message.value(),
+                message.headers() or (),
+            )
         )
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:

@@ -18,7 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from services.mesh.errors import Fatal, Transient
-from services.mesh.ports import InRecord
+from services.mesh.ports import InRecord, in_record
 
 _BATCH_RECORDS_MAX = 1_000
 # ``consume`` waits this long for a full batch, so the end of a stretch costs it once.
@@ -105,14 +105,16 @@ class KafkaReader:
     def _record(self, message: Any) -> InRecord | None:
         error = message.error()
         if error is None:
-            return InRecord(
-                self._topic,
-                message.partition(),
-                message.offset(),
-                message.timestamp()[1],
-                message.key(),
-                message.value(),
-                message.headers() or (),
+            return in_record(
+                (
+                    self._topic,
+                    message.partition(),
+                    message.offset(),
+                    message.timestamp()[1],
+                    message.key(),
+                    message.value(),
+                    message.headers() or (),
+                )
             )
         if error.code() == KafkaError._PARTITION_EOF or error.retriable() or error.code() == KafkaError._TRANSPORT:
             return None
