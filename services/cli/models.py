@@ -1,30 +1,27 @@
-"""``weir models``: which models were released and why; train one; check one."""
+"""``weir models``: which models were released, why, from what, and which one serves; the moves are in model_moves."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from typing import Any
 
+from services.cli import model_moves
 from services.cli.reading import journal
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
-from services.mesh.bundle import Bundle, verify
-from services.mesh.errors import Fatal
-from services.mesh.feature_set import pinned_feature_set
-from services.mesh.settings import parse_duration_ms
-from services.mesh.signing import load_public_key
+from services.mesh.model_registry import Registry
 from services.mesh.topics import MODELS
-from services.scoring.probation import load_on_probation
+from services.retraining.handover import SNAPSHOT
 
-_HIDDEN = frozenset({"golden"})  # base64 rows: for machines
+_HIDDEN = frozenset({"golden", "reference"})  # base64 rows, counts: for machines
+_FROM_PARAMETERS = ("snapshot_sha256", "snapshot_rows", "labels_topic", "labels_offsets", "champion")
+_FROM_MANIFEST = ("data_hash", "label_cut_off_ms", "rows", "frauds", "code_version", "feature_set", "xgboost_version")
 
 
 def add(commands: Commands) -> None:
     """``weir models``."""
     parser = commands.add_parser(
-        "models", help="list, show, train, verify", epilog="example: weir models train --label-delay 7d"
+        "models", help="list, show, lineage, status, verify; moves; train", epilog="example: weir models status"
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="every move, oldest first", epilog="example: weir models list --json")
@@ -37,33 +34,39 @@ def add(commands: Commands) -> None:
         epilog="example: weir models verify 20180601-1a2b3c4d",
     )
     check.set_defaults(run=run_verify)
-    train = actions.add_parser(
-        "train",
-        help="train on the matured labels of the running mesh and release it",
-        description="Runs `python -m services.retraining` beside the mesh; its exit status is this command's.",
-        epilog="example: weir models train --label-delay 7d --why 'new terminals'",
+    lineage = actions.add_parser(
+        "lineage",
+        help="what made a model: data, labels, code, features",
+        epilog="example: weir models lineage 20180601-1a2b3c4d",
     )
-    train.add_argument("--label-delay", default="7d", help="event time until a label counts as known (default: 7d)")
-    train.add_argument("--why", metavar="TEXT", help="the reason, kept in the journal")
-    train.add_argument("--challenge", action="store_true", help="release it to run beside, not to serve")
-    train.set_defaults(run=run_train)
-    for action in (show, check):
+    lineage.set_defaults(run=run_lineage)
+    status = actions.add_parser(
+        "status", help="who serves, who runs beside, what the tests say", epilog="example: weir models status --json"
+    )
+    status.set_defaults(run=run_status)
+    for action in (show, check, lineage):
         action.add_argument("version", metavar="VERSION")
-    for action in (listing, show, check, train):
+    for action in (listing, show, check, lineage, status):
         add_mesh(action)
-    for action in (listing, show, check):
         add_json(action)
+    model_moves.add(actions)
 
 
 def run_list(given: argparse.Namespace) -> int:
     """The journal of models.v1."""
-    rows = []
+    rows, registry = [], Registry()
     for record, release in journal(endpoints_of(given).kafka, MODELS):
+        why_void = registry.apply(release)  # type: ignore[arg-type]
         manifest = json.loads(release["manifest"]) if release["manifest"] else {}
         rows.append(
             {
                 "model_version": release["model_version"],
                 "move": release["move"],
+                "void": why_void,
+                "champion": registry.champion,
+                "actor": release["actor"],
+                "expects": release["expects"],
+                "evidence": json.loads(release["evidence"] or "{}"),
                 "why": release["why"],
                 "event_time_ms": release["event_time_ms"],
                 "released_ms": record.append_time_ms,
@@ -78,7 +81,9 @@ def run_list(given: argparse.Namespace) -> int:
     for row in rows:
         metrics = " ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items())
         print_line(
-            f"{row['model_version']:20} {row['move']:9} event time {shown_time(row['event_time_ms'])}  {row['why']}"
+            f"{row['model_version']:20} {row['move']:9} event time {shown_time(row['event_time_ms'])}  "
+            f"by {row['actor']}: {row['why']}"
+            + (f"  (void: {row['void']})" if row["void"] else "")
             + (f"  [{row['rows']:,} rows; {metrics}]" if row["rows"] is not None else "")
         )
     if not rows:
@@ -101,15 +106,8 @@ def run_show(given: argparse.Namespace) -> int:
 def run_verify(given: argparse.Namespace) -> int:
     """The same door that scoring has: signature, manifest, hashes, features, then probation."""
     key = given.data_dir / "keys" / "signing.pem.pub"
-    release, features = _release(given), pinned_feature_set()
-    bundle = Bundle(
-        manifest=release["manifest"].encode(),
-        signature=release["signature"],
-        model=release["model"],
-        fallback=release["fallback_model"],
-    )
-    manifest = verify(bundle, [load_public_key(key)], features.content_hash, features.names)
-    load_on_probation(bundle, manifest)
+    releases = [release for _, release in journal(endpoints_of(given).kafka, MODELS)]
+    manifest = model_moves.verified(model_moves.bundle_named(given.version, releases), given.data_dir)
     if given.json:
         print_json(
             {"model_version": manifest.model_version, "verified": True, "golden_rows": len(manifest.golden.scores)}
@@ -122,25 +120,49 @@ def run_verify(given: argparse.Namespace) -> int:
     return 0
 
 
-def run_train(given: argparse.Namespace) -> int:
-    """Train in a process of its own."""
-    parse_duration_ms(given.label_delay, "--label-delay")
-    kafka = endpoints_of(given).kafka
-    signing_key = given.data_dir / "keys" / "signing.pem"
-    if not signing_key.exists():
-        raise Fatal(f"{signing_key}: no signing key; `weir up` makes one on its first start with --data-dir")
-    argv = [sys.executable, "-m", "services.retraining", "--kafka", kafka, "--signing-key", str(signing_key)]
-    argv += ["--label-delay", given.label_delay]
-    argv += ["--why", given.why] if given.why else []
-    argv += ["--challenge"] if given.challenge else []
-    return subprocess.run(argv, check=False).returncode
+def run_lineage(given: argparse.Namespace) -> int:
+    """From the signed manifest: nothing here can have been written later."""
+    manifest = json.loads(_release(given)["manifest"])
+    parameters = manifest["parameters"]
+    lineage = {
+        "model_version": manifest["model_version"],
+        "snapshot": str(given.data_dir / "training" / manifest["model_version"] / SNAPSHOT),
+        **{name: parameters.get(name) for name in _FROM_PARAMETERS},
+        **{name: manifest[name] for name in _FROM_MANIFEST},
+    }
+    if given.json:
+        print_json(lineage)
+        return 0
+    for name, value in lineage.items():
+        shown = shown_time(value) if name == "label_cut_off_ms" else value
+        print_line(f"{name:18} {shown}")
+    return 0
+
+
+def run_status(given: argparse.Namespace) -> int:
+    """The registry as everybody folds it, and the controller's last words."""
+    registry, last = Registry(), ""
+    for _, release in journal(endpoints_of(given).kafka, MODELS):
+        registry.apply(release)  # type: ignore[arg-type]
+        last = f"{release['move']} {release['model_version']}: {release['why']}"
+    canary = registry.canary
+    status = {
+        "champion": registry.champion,
+        "before": registry.promoted[:-1],
+        "beside": registry.beside,
+        "canary": {"model_version": canary.model_version, "percent": canary.percent} if canary else None,
+        "last": last,
+    }
+    if given.json:
+        print_json(status)
+        return 0
+    for name, value in status.items():
+        print_line(f"{name:9} {', '.join(value) if isinstance(value, list) else value or '-'}")
+    return 0
 
 
 def _release(given: argparse.Namespace) -> dict[str, Any]:
     """The latest release of that version which carries a model."""
     releases = [release for _, release in journal(endpoints_of(given).kafka, MODELS)]
-    found = [release for release in releases if release["model_version"] == given.version and release["model"]]
-    if not found:
-        known = ", ".join(dict.fromkeys(release["model_version"] for release in releases)) or "none"
-        raise Fatal(f"model {given.version}: never released here; known are {known}")
-    return found[-1]
+    model_moves.bundle_named(given.version, releases)
+    return [release for release in releases if release["model_version"] == given.version and release["model"]][-1]

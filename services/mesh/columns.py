@@ -6,7 +6,7 @@ looked at, with one cursor for each record. That costs 2 us a record where decod
     table = Columns(schema("labelled.v1.avsc"), ("event_time_ms", "score", "vector")).read(values)
     table.sound                     bool, (n,): the others are not of this schema, or are damaged
     table.numbers["score"]          long, int, enum (place in its symbols): int64; double, float: float64
-    table.spans["vector"]           string, bytes: where it lies in ``table.content``
+    table.spans["vector"]           string, bytes, string or null: where it lies in ``table.content``
     table.items["challenger_scores"]  array of records: a table of items, and the record that each belongs to
 
 Records that are not sound have zeros everywhere. Texts are not checked to be UTF-8.
@@ -147,7 +147,7 @@ class _Walk:
         elif name == "array":
             self._array(who, kind["items"], keep)
         elif name == "union":
-            self._union(who, kind)
+            self._union(who, kind, keep)
         else:
             assert name == "null", f"{name}: no such type in the mesh's schemas"
 
@@ -160,14 +160,22 @@ class _Walk:
             raw = self._content[np.minimum(at[:, None] + np.arange(width), len(self._content) - 1)]
             keep.numbers[keep.name] = raw.view(f"<f{width}").ravel().astype(np.float64)
 
-    def _union(self, who: Ints, branches: list[Any]) -> None:
-        """Walked over, never kept: what may be null is not what anybody learns from."""
+    def _union(self, who: Ints, branches: list[Any], keep: _Keep | None) -> None:
+        """A text that may be null is kept, null as an empty one; other unions are walked over."""
         branch = self._varint(who)
         self._sound[who[(branch < 0) | (branch >= len(branches))]] = False
+        start, length = np.zeros(len(who), dtype=np.int64), np.zeros(len(who), dtype=np.int64)
         for place, kind in enumerate(branches):
-            some = who[branch == place]
-            if len(some):
-                self._value(some, kind, None)
+            some = np.flatnonzero(branch == place)
+            if not len(some):
+                continue
+            found = _Keep({}, {}, {}, "") if keep else None
+            self._value(who[some], kind, found)
+            if found and found.spans:
+                start[some], length[some] = found.spans[""]
+        if keep:
+            assert {"string", "null"}.issuperset(map(str, branches)), f"{keep.name}: only nullable texts are kept"
+            keep.spans[keep.name] = Spans(start, length)
 
     def _array(self, who: Ints, kind: Any, keep: _Keep | None) -> None:
         owners: list[Ints] = []

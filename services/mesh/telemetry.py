@@ -31,6 +31,9 @@ class Health:
     records: int = 0
     batches: int = 0
     versions: dict[str, str] = field(default_factory=dict)  # what is in force here: model, policy, feature set
+    # Of the control plane: nothing unread, nothing running; who replays months waits for it. None: nobody says.
+    idle: bool | None = None
+    event_time_ms: int = 0  # newest event time or observation that it has taken
 
 
 class StageTelemetry:

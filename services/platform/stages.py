@@ -7,13 +7,23 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL, LOOKUP, OUTCOME_INTAKE, STAGES, Stage
+from services.mesh.topology import (
+    DRIFT,
+    FEATURES_CUSTOMER,
+    FEATURES_TERMINAL,
+    LOOKUP,
+    OUTCOME_INTAKE,
+    RETRAINING,
+    STAGES,
+    Stage,
+)
 from services.platform.data_dir import DataDir
 from services.platform.endpoints import Endpoints
 from services.platform.ports import HOST
 from services.platform.probes import http_answers
 from services.platform.supervisor import ChildSpec
 
+RUN = "run"  # where, in a data directory, every process tells how its health is asked
 SENDERS_STOP, STAGES_STOP = 0, 1  # stop orders: first who brings events in, then who decides them; servers come later
 # What tells apart stages that share a room.
 _PARTS = {
@@ -48,11 +58,52 @@ def simulator_spec(data: DataDir, endpoints: Endpoints, arguments: tuple[str, ..
     )
 
 
-def trainer_spec(endpoints: Endpoints, signing_key: Path, label_delay: str) -> ChildSpec:
-    """Trains the first model once enough labels have matured; niced, because it must delay no decision."""
-    train = (sys.executable, "-m", "services.retraining", "--kafka", endpoints.kafka)
-    argv = ("nice", "-n", "10", *train, "--signing-key", str(signing_key), "--label-delay", label_delay, "--wait")
-    return ChildSpec(name="retraining", argv=argv, stop_order=SENDERS_STOP, once=True, stop_s_max=1.0)
+def retraining_spec(
+    data: DataDir, endpoints: Endpoints, signing_key: Path, label_delay: str, extra: Mapping[str, str]
+) -> ChildSpec:
+    """The controller, which starts a trainer whenever one is due."""
+    file, ready = _health(data, RETRAINING.name)
+    env = {
+        "WEIR_KAFKA": endpoints.kafka,
+        "WEIR_HEALTH_FILE": str(file),
+        "WEIR_SIGNING_KEY": str(signing_key),
+        "WEIR_TRAINING_DIR": str(data.path / "training"),
+        "WEIR_LABEL_DELAY": label_delay,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        **extra,
+    }
+    return ChildSpec(
+        name=RETRAINING.name,
+        argv=(sys.executable, "-m", "services.retraining"),
+        env=env,
+        health=ready,
+        stop_order=SENDERS_STOP,
+        stop_s_max=3.0,
+        error_marks=("fatal:",),
+    )
+
+
+def drift_spec(data: DataDir, endpoints: Endpoints, extra: Mapping[str, str]) -> ChildSpec:
+    """Compares what is counted with what was; one worker."""
+    file, ready = _health(data, DRIFT.name)
+    env = {
+        "WEIR_KAFKA": endpoints.kafka,
+        "WEIR_HEALTH_FILE": str(file),
+        "WEIR_DRIFT_DIR": str(data.path / "drift"),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        **extra,
+    }
+    return ChildSpec(
+        name=DRIFT.name,
+        argv=(sys.executable, "-m", "services.drift"),
+        env=env,
+        health=ready,
+        stop_order=STAGES_STOP,
+        stop_s_max=3.0,
+        error_marks=("fatal:",),
+    )
 
 
 def lookup_spec(data: DataDir, endpoints: Endpoints) -> ChildSpec:
@@ -77,7 +128,7 @@ def lookup_spec(data: DataDir, endpoints: Endpoints) -> ChildSpec:
 
 def health_file(data: DataDir, name: str) -> Path:
     """Where the instance called ``name`` writes the port that its health answers on."""
-    return data.path / "run" / f"{name}.json"
+    return data.path / RUN / f"{name}.json"
 
 
 def health_port(file: Path) -> int | None:

@@ -33,7 +33,7 @@ from services.platform.scan import Ledger, scan
 from services.platform.sender_report import latest_report, phase_of
 from services.platform.servers import NAMES as SERVERS
 from services.platform.servers import Servers, running
-from services.platform.stages import lookup_spec, simulator_spec, stage_specs, trainer_spec
+from services.platform.stages import drift_spec, lookup_spec, retraining_spec, simulator_spec, stage_specs
 from services.platform.stillness import Stillness
 from services.platform.summary import ServedModel, Summary, to_json, to_text
 from services.platform.supervisor import State
@@ -116,7 +116,6 @@ class _Mesh:
         self._standing: dict[str, str] = {}  # stage -> why it was halted when last seen
         self._parent = Parent()
         self._failure = ""
-        self._has_model = False
         self._stage_names: list[str] = []
 
     def start(self) -> None:
@@ -134,7 +133,6 @@ class _Mesh:
         self._stage_names = [spec.name for spec in specs]
         began_s = time.monotonic()
         self._supervisor.poll()
-        self._has_model = bool(promoted_models(endpoints.kafka))
         self._supervisor.wait_healthy(self._stage_names, STAGES_START_S_MAX)
         self._view.happened(f"{len(specs)} services after {time.monotonic() - began_s:.1f} s")
         replace(endpoints, ready=True).write(self._data.path)
@@ -161,10 +159,14 @@ class _Mesh:
         self._supervisor.add(simulator_spec(self._data, self._endpoints, self._settings.simulator_arguments))
         self._supervisor.poll()
 
-    def _start_trainer(self) -> None:
-        """Where no model was ever trained; after the first decision, which its imports would delay."""
-        if not self._has_model:
-            self._supervisor.add(trainer_spec(self._endpoints, self._signing_key, self._settings.label_delay))
+    def _start_retraining(self) -> None:
+        """After the first decision, which its imports would delay."""
+        settings = self._settings
+        spec = retraining_spec(
+            self._data, self._endpoints, self._signing_key, settings.label_delay, settings.environment
+        )
+        self._supervisor.add(spec)
+        self._supervisor.add(drift_spec(self._data, self._endpoints, settings.environment))
 
     def _send(self, tail: DecisionTail) -> None:
         """Until the input is sent, the time is up, or somebody wants an end."""
@@ -176,8 +178,7 @@ class _Mesh:
             if not has_decided and tail.decisions:
                 has_decided = True
                 self._view.happened("first decision")
-                if self._settings.input:
-                    self._start_trainer()
+                self._start_retraining()
             self._look_now_and_then(tail)
             time.sleep(_TURN_S)
 
@@ -318,9 +319,8 @@ class _Mesh:
             return 1
         if ledger is None:
             return 0 if self._interrupted else 1
-        wrong = ledger.missing or ledger.duplicates or ledger.strangers
         unfinished = (ledger.undecided or ledger.unjudged) and not self._interrupted
-        return 1 if wrong or unfinished else 0
+        return 1 if ledger.is_wrong or unfinished else 0
 
     def _state_of(self, name: str) -> State | None:
         return next((child.state for child in self._supervisor.status() if child.name == name), None)

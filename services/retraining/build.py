@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.mesh.bundle import Bundle, sha256, sign
 from services.mesh.calibration import Calibration, calibrated
-from services.mesh.manifest import MANIFEST_VERSION, MODEL_FORMAT, Golden, Manifest
+from services.mesh.manifest import MANIFEST_VERSION, MODEL_FORMAT, Golden, Manifest, parse
 from services.retraining import measures
 from services.retraining.calibrate import fit_calibration
 from services.retraining.dataset import Horizon, Part, Recorded, canonical_order, data_hash, split
@@ -44,12 +44,16 @@ def build(
     *,
     segments: Sequence[str] | None = None,
     actions: Mapping[str, int] | None = None,
+    champion: Bundle | None = None,
+    lineage: Mapping[str, str | int | float] | None = None,
 ) -> Bundle:
     """Validate the procedure on the last matured stretch, repeat it on all matured data, sign the result.
 
     ``metrics`` in the manifest are those of the validated model, which learned nothing younger than one label delay
     before the validation part; average precision and AUC are honest there, calibration was fitted on the same rows.
     ``segments`` (of each row, its channel) and ``actions`` (how often each was taken) make the reference finer.
+    ``champion``, verified, is measured on the same rows; where its cut-off lies inside them it has seen some.
+    ``lineage`` goes among the manifest's parameters.
     Raises `TrainingRefused`.
     """
     assert recorded.rows.shape[1] == len(identity.feature_names), "rows have other columns than feature_names"
@@ -62,13 +66,17 @@ def build(
     exact = _exact(recorded, validation)
     span = (0, settings.trees)
 
-    tried = fit(*_rows(recorded, _exact(recorded, train)), settings)
-    tried_fallback = fit(*_rows(recorded, train, columns), settings)
+    tried = _fitted(recorded, _exact(recorded, train), settings)
+    tried_fallback = _fitted(recorded, train, settings, columns)
     calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
     fallback_calibration, fallback_metrics = _validated(tried_fallback, *_rows(recorded, validation, columns), span)
 
-    model = fit(*_rows(recorded, _exact(recorded, whole)), settings)
-    fallback = fit(*_rows(recorded, whole, columns), settings)
+    model = _fitted(recorded, _exact(recorded, whole), settings)
+    fallback = _fitted(recorded, whole, settings, columns)
+    validated = calibrated(calibration, margins(tried, recorded.rows[exact.index], span))
+    judged = _scored_by(champion, recorded.rows[exact.index]) if champion else validated
+    metrics |= _against(judged, exact.fraud) if champion else {}
+    metrics["low_half_fraud_share"] = measures.low_half_fraud_share(judged, exact.fraud)
     manifest = Manifest(
         manifest_version=MANIFEST_VERSION,
         model_version=identity.model_version,
@@ -89,19 +97,39 @@ def build(
         rows=len(whole.index),
         frauds=int(whole.fraud.sum()),
         metrics=metrics | {f"fallback_{name}": value for name, value in fallback_metrics.items()},
-        parameters=settings.parameters() | _prefixed("horizon", asdict(horizon)),
+        parameters=settings.parameters() | _prefixed("horizon", asdict(horizon)) | dict(lineage or {}),
         xgboost_version=str(xgboost.__version__),
         reference=frozen_reference(
             recorded,
             _exact(recorded, whole),
             exact,
             calibrated(calibration, margins(model, recorded.rows[exact.index], span)),
-            calibrated(calibration, margins(tried, recorded.rows[exact.index], span)),
+            validated,
             segments,
             actions,
         ),
     )
     return sign(manifest, model, fallback, key)
+
+
+def _fitted(recorded: Recorded, part: Part, settings: Settings, columns: npt.NDArray[np.intp] | None = None) -> bytes:
+    rows, fraud = _rows(recorded, part, columns)
+    weight = recorded.weight[part.index]
+    return fit(rows, fraud, settings, None if np.all(weight == 1.0) else weight)
+
+
+def _scored_by(champion: Bundle, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The champion's probabilities, from its own bundle."""
+    manifest = parse(champion.manifest)
+    return calibrated(manifest.calibration, margins(champion.model, rows, manifest.iteration_range))
+
+
+def _against(scores: npt.NDArray[np.float64], fraud: npt.NDArray[np.bool_]) -> dict[str, float]:
+    return {
+        "champion_average_precision": measures.average_precision(scores, fraud),
+        "champion_brier": measures.brier(scores, fraud),
+        "champion_calibration_error": measures.calibration_error(scores, fraud),
+    }
 
 
 def _rows(

@@ -5,8 +5,9 @@
 
 The model under validation is built exactly as it would have been built at the validation's start: from events at least
 one label delay old, with the labels observed by then. The model that serves is built by the same rule at the cut-off,
-so what validation measured is the procedure that is used. Younger events are left out even where a label is known: only
-the reviewed ones have one so early, and reviewers look where the score is high.
+so what validation measured is the procedure that is used. Younger events are learned from where somebody has observed
+what they were (an analyst, a customer); where nobody has, they are unknown, never genuine. They are not judged by: only
+some are observed so early, and reviewers look where the score is high. Judged are events of one age alone.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ class Recorded:
     label: npt.NDArray[np.int8]
     observed_ms: npt.NDArray[np.int64]
     exact: npt.NDArray[np.bool_]
+    weight: npt.NDArray[np.float32]
 
     def __post_init__(self) -> None:
         assert self.rows.ndim == 2, f"rows of shape {self.rows.shape}, (n, f) expected"
         assert self.rows.dtype == np.float32, f"rows of {self.rows.dtype}, float32 expected"
-        for name in ("event_time_ms", "label", "observed_ms", "exact"):
+        for name in ("event_time_ms", "label", "observed_ms", "exact", "weight"):
             assert len(getattr(self, name)) == len(self.rows), f"{name} has another length than rows"
         if (infinite := np.argwhere(np.isinf(self.rows))).size:
             row, column = infinite[0].tolist()
@@ -58,7 +60,7 @@ class Recorded:
 class Horizon:
     """How labels mature and how much of the past is set aside."""
 
-    label_delay_ms: int  # an event is learned from only when at least this old
+    label_delay_ms: int  # the age at which events are judged by; younger ones are learned from where observed
     validation_ms: int  # length of the validation part
     # Age from which an event without any label counts as genuine; None: never, only observed labels are learned from.
     genuine_after_ms: int | None
@@ -141,7 +143,8 @@ def split(recorded: Recorded, cut_off_ms: int, horizon: Horizon) -> Split:
     validation_start_ms = validation_end_ms - horizon.validation_ms
     train = _cohort(recorded, validation_start_ms, horizon)
     whole = _cohort(recorded, cut_off_ms, horizon)
-    recent = recorded.event_time_ms[whole.index] > validation_start_ms
+    times = recorded.event_time_ms[whole.index]
+    recent = (times > validation_start_ms) & (times <= validation_end_ms)
     validation = Part(index=whole.index[recent], fraud=whole.fraud[recent])
     for name, part in (("train", train), ("validation", validation)):
         _check_size(name, part, recorded, horizon)
@@ -150,30 +153,43 @@ def split(recorded: Recorded, cut_off_ms: int, horizon: Horizon) -> Split:
 
 def canonical_order(recorded: Recorded, part: Part) -> Part:
     """``part`` by event time, then label, then vector: the order in which rows arrived leaves no trace."""
+    times = recorded.event_time_ms[part.index]
+    order = np.argsort(times, kind="stable")
+    # Few events share a millisecond, and only among those does anything else decide.
+    same = np.diff(times[order]) == 0
+    tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+    rows = part.index[order[tied]]
     # Bits, not values: NaN has no place in an order of values.
-    bits = recorded.rows[part.index].view(np.int32)
+    bits = recorded.rows[rows].view(np.int32)
     columns = tuple(bits[:, column] for column in reversed(range(bits.shape[1])))
-    exact = recorded.exact[part.index]
-    order = np.lexsort((*columns, exact, part.fraud, recorded.event_time_ms[part.index]))
+    keys = (
+        *columns,
+        recorded.weight[rows],
+        recorded.exact[rows],
+        part.fraud[order[tied]],
+        recorded.event_time_ms[rows],
+    )
+    order[tied] = order[tied][np.lexsort(keys)]
     return Part(index=part.index[order], fraud=part.fraud[order])
 
 
 def data_hash(recorded: Recorded, part: Part, feature_set: str) -> str:
     """sha256 (hex) of what was learned from: feature set, times, labels, exactness, vectors, in canonical order."""
     part = canonical_order(recorded, part)
-    digest = hashlib.sha256(b"weir/training-data/v1\x00" + feature_set.encode("utf-8") + b"\x00")
+    digest = hashlib.sha256(b"weir/training-data/v2\x00" + feature_set.encode("utf-8") + b"\x00")
     digest.update(np.array([len(part.index), recorded.rows.shape[1]], dtype="<i8").tobytes())
     digest.update(recorded.event_time_ms[part.index].astype("<i8").tobytes())
     digest.update(part.fraud.astype(np.uint8).tobytes())
     digest.update(recorded.exact[part.index].astype(np.uint8).tobytes())
+    digest.update(recorded.weight[part.index].astype("<f4").tobytes())
     digest.update(np.ascontiguousarray(recorded.rows[part.index], dtype="<f4").tobytes())
     return digest.hexdigest()
 
 
 def _cohort(recorded: Recorded, now_ms: int, horizon: Horizon) -> Part:
-    """Events at least one label delay old at ``now_ms`` whose label was known by then."""
+    """Events whose label was known at ``now_ms``, whatever their age: by age alone nobody becomes known too early."""
     labels = labels_as_of(recorded, now_ms, horizon.genuine_after_ms)
-    index = np.flatnonzero((labels != UNKNOWN) & (recorded.event_time_ms <= now_ms - horizon.label_delay_ms))
+    index = np.flatnonzero((labels != UNKNOWN) & (recorded.event_time_ms <= now_ms))
     return Part(index=index, fraud=labels[index] == FRAUD)
 
 

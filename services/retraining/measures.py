@@ -8,8 +8,15 @@ import numpy.typing as npt
 CALIBRATION_BINS = 10
 
 
-def average_precision(scores: npt.NDArray[np.float64], fraud: npt.NDArray[np.bool_]) -> float:
-    """Sum over thresholds of (recall gained) x precision, equal scores taken together; NaN without frauds."""
+def average_precision(
+    scores: npt.NDArray[np.float64], fraud: npt.NDArray[np.bool_], weight: npt.NDArray[np.float64] | None = None
+) -> float:
+    """Sum over thresholds of (recall gained) x precision, equal scores taken together; NaN without frauds.
+
+    ``weight`` (shape (n,), > 0; None: all alike) says how many events each row stands for.
+    """
+    if weight is not None and not np.all(weight == 1.0):
+        return _weighted_average_precision(scores, fraud, weight)
     caught, flagged = _by_threshold(scores, fraud)
     gained = np.diff(caught, prepend=0)
     return float((gained * caught / flagged).sum() / caught[-1]) if caught[-1] else float("nan")
@@ -41,6 +48,22 @@ def calibration_error(scores: npt.NDArray[np.float64], fraud: npt.NDArray[np.boo
     order = np.argsort(scores, kind="stable")
     bins = np.array_split(order, min(CALIBRATION_BINS, len(order)))
     return float(sum(abs(float(scores[rows].sum()) - float(fraud[rows].sum())) for rows in bins) / len(scores))
+
+
+def low_half_fraud_share(scores: npt.NDArray[np.float64], fraud: npt.NDArray[np.bool_]) -> float:
+    """Share of frauds in the half of the rows with the lowest scores: near 0, unless labels are wrong at random."""
+    low = np.argsort(scores, kind="stable")[: len(scores) // 2]
+    return float(fraud[low].mean()) if len(low) else 0.0
+
+
+def _weighted_average_precision(
+    scores: npt.NDArray[np.float64], fraud: npt.NDArray[np.bool_], weight: npt.NDArray[np.float64]
+) -> float:
+    order = np.argsort(-scores, kind="stable")
+    last_of_equal = np.append(np.diff(scores[order]) != 0, True)
+    caught = np.cumsum((weight * fraud)[order])[last_of_equal]
+    flagged = np.cumsum(weight[order])[last_of_equal]
+    return float((np.diff(caught, prepend=0.0) * caught / flagged).sum() / caught[-1]) if caught[-1] else float("nan")
 
 
 def _by_threshold(

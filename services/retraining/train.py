@@ -36,15 +36,21 @@ class Settings:
         }
 
 
-def fit(rows: npt.NDArray[np.float32], fraud: npt.NDArray[np.bool_], settings: Settings) -> bytes:
-    """A model of ``fraud`` given ``rows``, as UBJSON; the same bytes for the same input with one thread.
+def fit(
+    rows: npt.NDArray[np.float32],
+    fraud: npt.NDArray[np.bool_],
+    settings: Settings,
+    weight: npt.NDArray[np.float32] | None = None,
+) -> bytes:
+    """A model of ``fraud`` given ``rows``, as UBJSON; the same bytes for the same input and number of threads.
 
-    rows: float32, shape (n, f), finite, NaN = missing. fraud: bool, shape (n,), both values present.
+    rows: float32, shape (n, f), finite, NaN = missing. fraud: bool, shape (n,), both values present. weight: float32,
+    shape (n,), > 0; None: all alike.
     """
     parameters = settings.parameters()
     rounds = parameters.pop("num_boost_round")
     matrix = xgboost.QuantileDMatrix(
-        rows, label=fraud.astype(np.float32), max_bin=settings.bins_max, nthread=settings.nthread
+        rows, label=fraud.astype(np.float32), weight=weight, max_bin=settings.bins_max, nthread=settings.nthread
     )
     booster = xgboost.train(parameters | {"nthread": settings.nthread}, matrix, num_boost_round=rounds)
     return bytes(booster.save_raw("ubj"))
@@ -52,10 +58,16 @@ def fit(rows: npt.NDArray[np.float32], fraud: npt.NDArray[np.bool_], settings: S
 
 def margins(model: bytes, rows: npt.NDArray[np.float32], iteration_range: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Log-odds by ``model`` (UBJSON of our own making) of rows, float32, shape (n, f). Returns float32, shape (n,)."""
-    booster = xgboost.Booster()
-    booster.load_model(bytearray(model))
-    booster.set_param({"nthread": 1})
+    booster = booster_of(model)
     answer: npt.NDArray[np.float32] = booster.inplace_predict(
         np.ascontiguousarray(rows), predict_type="margin", iteration_range=iteration_range
     )
     return answer
+
+
+def booster_of(model: bytes) -> xgboost.Booster:
+    """``model`` (UBJSON of our own making), loaded, with one thread."""
+    booster = xgboost.Booster()
+    booster.load_model(bytearray(model))
+    booster.set_param({"nthread": 1})
+    return booster

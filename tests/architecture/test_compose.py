@@ -79,7 +79,7 @@ def test_everybody_is_told_the_same_partition_count() -> None:
     assert told == {str(DATA_PARTITIONS_DEFAULT)}
 
 
-@pytest.mark.parametrize("name", ["retraining", "simulator"])
+@pytest.mark.parametrize("name", ["simulator"])
 def test_the_arguments_of_a_command_are_ones_that_it_takes(name: str) -> None:
     told = [word for word in OURS[name]["command"] if word.startswith("--")]
     shown = subprocess.run(

@@ -7,10 +7,14 @@ repeats. Its tables, web server, leader election and topic creation are off: no 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import faust
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from faust.transport.drivers import aiokafka as driver
+
+from services.mesh.errors import Transient
 
 # Well below the 300 s after which Faust says that a stream hangs; a worker stuck for so long is put out of its group.
 _POLL_INTERVAL_S_MAX = 120.0
@@ -67,3 +71,38 @@ def committed_app(name: str, kafka: str, data_dir: str) -> faust.App:
     )
     app.transport = _CommittedTransport(app.conf.broker_consumer, app)
     return app
+
+
+def start_at(kafka: str, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
+    """Let the group ``name`` go on at ``offsets``, (topic, partition) -> next: what was read in bulk is not read again.
+
+    Only while no member of the group runs. Raises Transient.
+    """
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": name, "enable.auto.commit": False})
+    try:
+        places = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        consumer.commit(offsets=places, asynchronous=False)
+    except KafkaException as error:
+        raise Transient(f"offsets of group {name}: {error}") from error
+    finally:
+        consumer.close()
+
+
+async def unread(app: faust.App, taken: Mapping[tuple[str, int], int]) -> bool:
+    """Whether committed records wait that no agent has taken; ``taken``: (topic, partition) -> last offset taken.
+
+    The consumer's position alone does not say: what it has fetched waits in Faust's queues. Nor do offsets: an aborted
+    or a transaction's own record has one and is never handed out.
+    """
+    consumer: Any = app.consumer
+    partitions = [tp for tp in consumer.assignment() if tp.topic in {topic for topic, _ in taken}]
+    if {(tp.topic, tp.partition) for tp in partitions} != set(taken):
+        return True  # not all of them are ours yet
+    ends = await consumer.highwaters(*partitions)
+    for tp in partitions:
+        fetched = consumer._read_offset.get(tp)
+        if fetched is not None and fetched > taken[(tp.topic, tp.partition)]:
+            return True
+        if (await consumer.position(tp) or 0) < ends[tp]:
+            return True
+    return False

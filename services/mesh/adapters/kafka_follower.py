@@ -27,9 +27,10 @@ class TopicFollower:
         except KafkaException as error:
             self._consumer.close()
             raise Transient(f"partitions of {topic}: {error}") from error
-        self._partitions = sorted(found)
+        self.partitions = sorted(found)
         self._at_end: set[int] = set()  # no record since the end was last reached
-        self._consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in self._partitions])
+        self.offsets: dict[int, tuple[int, int]] = {}  # partition -> first offset read, and the one after the last
+        self._consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in self.partitions])
 
     def to_end(self) -> Iterator[bytes]:
         """Values not yet read. Raises Transient when the broker stops answering before the end."""
@@ -40,12 +41,15 @@ class TopicFollower:
                 for message in messages:
                     error = message.error()
                     if error is None:
-                        self._at_end.discard(message.partition())
+                        partition, offset = message.partition(), message.offset()
+                        self._at_end.discard(partition)
+                        first, _ = self.offsets.get(partition, (offset, offset))
+                        self.offsets[partition] = (first, offset + 1)
                         if message.value() is not None:
                             yield message.value()
                     elif error.code() == KafkaError._PARTITION_EOF:
                         self._at_end.add(message.partition())
-                if len(self._at_end) == len(self._partitions):
+                if len(self._at_end) == len(self.partitions):
                     return
                 if messages:
                     deadline_s = time.monotonic() + _STILL_S_MAX

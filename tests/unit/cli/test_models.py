@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.cli import models
+from services.cli import model_moves, models
 from services.cli.__main__ import main
+from services.mesh.codec import Codec
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.ports import InRecord
 from services.mesh.signing import generate_signing_key, load_signing_key
@@ -41,7 +42,12 @@ def release(data_dir: Path) -> dict[str, object]:
     label = (rng.random(ROWS) < np.where(rows[:, 0] > 40, 0.4, 0.02)).astype(np.int8)
     time_ms = np.arange(ROWS, dtype=np.int64) * HOUR_MS
     recorded = Recorded(
-        rows=rows, event_time_ms=time_ms, label=label, observed_ms=time_ms + HOUR_MS, exact=np.ones(ROWS, np.bool_)
+        rows=rows,
+        event_time_ms=time_ms,
+        label=label,
+        observed_ms=time_ms + HOUR_MS,
+        exact=np.ones(ROWS, np.bool_),
+        weight=np.ones(ROWS, np.float32),
     )
     identity = Identity(
         model_version="m1",
@@ -62,15 +68,33 @@ def release(data_dir: Path) -> dict[str, object]:
         "signature": bundle.signature,
         "model": bundle.model,
         "fallback_model": bundle.fallback,
+        "actor": "retraining",
+        "expects": None,
+        "canary_percent": 0,
+        "evidence": "",
     }
 
 
-def with_journal(patch: pytest.MonkeyPatch, *releases: dict[str, object]) -> None:
+def with_journal(
+    patch: pytest.MonkeyPatch, *released: dict[str, object], first: dict[str, object] | None = None
+) -> list[dict[str, object]]:
+    """A journal of ``released`` that takes what is appended; ``first`` gets in before the next append."""
+    releases = list(released)
+
+    def appended(bootstrap: str, topic: Topic, key: str, value: bytes) -> tuple[int, int]:
+        if first is not None:
+            releases.append(first)
+        releases.append(Codec(MODELS.schemas[0]).decode(value))
+        return 0, len(releases) - 1
+
     def read(bootstrap: str, topic: Topic) -> list[tuple[InRecord, dict[str, object]]]:
         assert topic is MODELS
         return [(InRecord(topic.name, 0, n, 1_000, b"", b"", ()), release) for n, release in enumerate(releases)]
 
     patch.setattr(models, "journal", read)
+    patch.setattr(model_moves, "journal", read)
+    patch.setattr(model_moves, "append", appended)
+    return releases
 
 
 def test_a_signed_model_is_verified_shown_and_listed(
@@ -110,3 +134,54 @@ def test_a_retired_version_still_shows_what_it_was(
     assert "retire" in capsys.readouterr().out
     assert main(["models", "show", "m2", *at]) == 1
     assert "model m2: never released here; known are m1" in capsys.readouterr().err
+
+
+def test_a_rollback_verifies_before_it_moves_and_brings_the_bundle(
+    data_dir: Path, release: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--why", "worse", "--data-dir", str(data_dir)]
+    later = release | {"model_version": "m2"}
+    releases = with_journal(monkeypatch, release, later)
+    assert main(["models", "rollback", "m1", *at]) == 0
+    assert "m1 serves" in capsys.readouterr().out
+    moved = releases[-1]
+    assert (moved["move"], moved["expects"], moved["model"]) == ("rollback", "m2", release["model"])
+    assert moved["actor"] != "retraining"
+
+    altered = bytearray(release["model"])  # type: ignore[call-overload]
+    altered[len(altered) // 2] ^= 1
+    releases = with_journal(monkeypatch, release | {"model": bytes(altered)}, later)
+    assert main(["models", "rollback", "m1", *at]) == 1
+    assert "refused (altered)" in capsys.readouterr().err
+    assert len(releases) == 2, "nothing was moved"
+
+
+def test_a_move_that_somebody_else_overtook_is_void_and_says_so(
+    data_dir: Path, release: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = release | {"model_version": "m3"}
+    with_journal(monkeypatch, release, release | {"model_version": "m2"}, first=other)
+    assert main(["models", "rollback", "m1", "--why", "x", "--data-dir", str(data_dir)]) == 1
+    assert "is void: expects m2 to serve, m3 does" in capsys.readouterr().err
+
+
+def test_lineage_and_status_say_what_made_a_model_and_who_serves(
+    data_dir: Path, release: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--json", "--data-dir", str(data_dir)]
+    with_journal(monkeypatch, release, release | {"model_version": "m2", "move": "challenge"})
+    assert main(["models", "lineage", "m1", *at]) == 0
+    lineage = json.loads(capsys.readouterr().out)
+    assert (lineage["label_cut_off_ms"], lineage["code_version"]) == (ROWS * HOUR_MS, "test")
+    assert len(lineage["data_hash"]) == 64
+    assert main(["models", "status", *at]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["champion"], status["beside"], status["canary"]) == ("m1", ["m2"], None)
+
+
+def test_an_unknown_version_is_named_with_those_that_are_known(
+    data_dir: Path, release: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_journal(monkeypatch, release)
+    assert main(["models", "promote", "m9", "--why", "x", "--data-dir", str(data_dir)]) == 1
+    assert "m9: never released here; known are m1" in capsys.readouterr().err

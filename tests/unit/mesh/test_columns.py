@@ -13,7 +13,7 @@ from services.mesh.columns import Columns
 from services.mesh.errors import Poison
 
 CODEC = Codec("labelled.v1.avsc")
-WANTED = ("event_id", "customer_id", "event_time_ms", "feature_status", "vector", "score", "model_version",
+WANTED = ("event_id", "customer_id", "event_time_ms", "channel", "feature_status", "vector", "score", "model_version",
           "challenger_scores", "propensity", "label", "label_version", "label_source", "label_age_ms")  # fmt: skip
 STATUSES = ["ok", "saturated", "stale", "fallback"]
 SOURCES = ["analyst", "chargeback", "early_warning", "customer", "matured"]
@@ -60,6 +60,7 @@ def test_every_wanted_field_is_what_the_codec_reads() -> None:
         assert [symbols[place] for place in table.numbers[name]] == [record[name] for record in records]
     for name in ("event_id", "customer_id", "model_version"):
         assert table.texts(table.spans[name]) == [record[name] for record in records]
+    assert table.texts(table.spans["channel"]) == [record["channel"] or "" for record in records]
     names, place = table.names(table.spans["model_version"])
     assert [names[p] for p in place] == [record["model_version"] for record in records]
     rows, fits = table.matrix(table.spans["vector"], 2)

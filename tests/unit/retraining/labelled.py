@@ -26,8 +26,9 @@ def recorded(seed: int = 1) -> Recorded:
     label = (rng.random(ROWS) < 1 / (1 + np.exp(-log_odds))).astype(np.int8)
     time_ms = np.arange(ROWS, dtype=np.int64) * HOUR_MS
     return Recorded(
-        rows=rows, event_time_ms=time_ms, label=label, observed_ms=time_ms + DELAY_MS, exact=np.ones(ROWS, np.bool_)
-    )
+        rows=rows, event_time_ms=time_ms, label=label, observed_ms=time_ms + DELAY_MS,
+        exact=np.ones(ROWS, np.bool_), weight=np.ones(ROWS, np.float32),
+    )  # fmt: skip
 
 
 def taken(data: Recorded, order: npt.NDArray[np.intp]) -> Recorded:

@@ -37,6 +37,7 @@ def events(*rows: tuple[int, int, int]) -> Recorded:
         label=table[:, 1].astype(np.int8),
         observed_ms=table[:, 2] * DAY_MS,
         exact=np.ones(len(table), np.bool_),
+        weight=np.ones(len(table), np.float32),
     )
 
 
@@ -69,7 +70,7 @@ def test_the_split_leaves_the_label_delay_out_on_both_sides() -> None:
     assert parts.validation_start_ms == start
     assert (train.min(), train.max()) == (0, start - DELAY_MS)
     assert (validation.min(), validation.max()) == (start + HOUR_MS, CUT_OFF_MS - DELAY_MS)
-    assert (whole.min(), whole.max()) == (0, CUT_OFF_MS - DELAY_MS)
+    assert (whole.min(), whole.max()) == (0, CUT_OFF_MS - DELAY_MS), "nobody has observed anything younger"
 
 
 @given(
@@ -102,14 +103,19 @@ def test_what_was_not_known_at_the_cut_off_changes_nothing(
         again, part = getattr(split(other, cut_off_ms, horizon), name), getattr(parts, name)
         assert np.array_equal(again.index, part.index)
         assert np.array_equal(again.fraud, part.fraud)
-        assert (data.event_time_ms[part.index] <= now_ms - horizon.label_delay_ms).all()
+        assert (data.event_time_ms[part.index] <= now_ms).all()
 
 
-def test_young_events_stay_out_even_where_a_reviewer_has_spoken() -> None:
+def test_young_events_are_learned_from_where_a_reviewer_has_spoken_and_never_judged_by() -> None:
     data = recorded()
-    data = dataclasses.replace(data, observed_ms=data.event_time_ms)
+    reviewed = np.arange(ROWS) % 5 == 0
+    data = dataclasses.replace(data, observed_ms=np.where(reviewed, data.event_time_ms, data.observed_ms))
     parts = split(data, CUT_OFF_MS, HORIZON)
-    assert data.event_time_ms[parts.whole.index].max() == CUT_OFF_MS - DELAY_MS
+    young = parts.whole.index[data.event_time_ms[parts.whole.index] > CUT_OFF_MS - DELAY_MS]
+    assert len(young)
+    assert reviewed[young].all(), "who is young and unobserved is unknown, never genuine"
+    assert data.event_time_ms[parts.validation.index].max() == CUT_OFF_MS - DELAY_MS
+    assert data.event_time_ms[parts.train.index].max() <= parts.validation_start_ms
 
 
 def test_unknown_events_are_in_no_part() -> None:
@@ -190,7 +196,7 @@ def test_the_data_hash_does_not_depend_on_the_order_of_arrival() -> None:
 
 def test_the_data_hash_is_fixed_for_ever() -> None:
     data = events((0, FRAUD, 5), (1, GENUINE, 6))
-    expected = "be1c63ff832025301fd343b5925dc4097c9893d03c3a0bdcab5e9eb26b06cf8c"
+    expected = "4728d992cfd077d35055c18d5d6271241e3fe9716df795d51842f478607f68e1"
     assert data_hash(data, everything(data), "fs") == expected
 
 
@@ -203,7 +209,10 @@ def test_any_change_of_the_data_changes_the_hash() -> None:
     time_ms[5] += 1
     label[5] = 1 - label[5]
     exact[5] = False
+    weight = data.weight.copy()
+    weight[5] = 20.0
     others = (
+        dataclasses.replace(data, weight=weight),
         dataclasses.replace(data, rows=rows),
         dataclasses.replace(data, event_time_ms=time_ms),
         dataclasses.replace(data, label=label),

@@ -41,7 +41,12 @@ def recorded(seed: int = 1) -> Recorded:
     rows[harmless, 0], label[harmless] = np.nan, 0
     time_ms = np.arange(ROWS, dtype=np.int64) * HOUR_MS
     return Recorded(
-        rows=rows, event_time_ms=time_ms, label=label, observed_ms=time_ms + 24 * HOUR_MS, exact=np.ones(ROWS, np.bool_)
+        rows=rows,
+        event_time_ms=time_ms,
+        label=label,
+        observed_ms=time_ms + 24 * HOUR_MS,
+        exact=np.ones(ROWS, np.bool_),
+        weight=np.ones(ROWS, np.float32),
     )
 
 
