@@ -9,7 +9,7 @@ import pytest
 from services.features.layout import unpack
 from services.mesh.adapters.redis_store import RedisStore, connect
 from services.platform.servers import Servers
-from tests.unit.features.test_owned_partition import FEATURES, OTHER_FEATURES, Bench, check_exact
+from tests.unit.features.owned_bench import FEATURES, OTHER_FEATURES, Bench, check_exact
 
 pytestmark = pytest.mark.connected
 
