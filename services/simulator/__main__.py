@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -14,18 +15,21 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from services.mesh.errors import Fatal, WeirError
-from services.mesh.topics import EVENTS_RAW, OUTCOMES, OUTCOMES_RAW, TOPICS
-from services.mesh.topology import EVENT_CHAIN, FEEDBACK, OUTCOME_INTAKE
+from services.mesh.topics import DECISIONS, EVENTS_RAW, OUTCOMES, OUTCOMES_RAW, TOPICS
+from services.mesh.topology import DRIFT, EVENT_CHAIN, FEEDBACK, OUTCOME_INTAKE, RETRAINING, STAGES, Stage
+from services.simulator.analysts import Analysts
 from services.simulator.chunk import Source
 from services.simulator.delays import Delays
 from services.simulator.dirty import DirtyRates
 from services.simulator.feed import Feed
 from services.simulator.flight import Flight
 from services.simulator.fraud import Shift
+from services.simulator.holding import DayHolds, Holds
 from services.simulator.ledger import Checkpoint, Ledger
 from services.simulator.producing import TopicWriter, open_producer
 from services.simulator.reading import require_topics
-from services.simulator.recovery import ends_of, find_sent
+from services.simulator.recovery import committed_ends, ends_of, find_sent
+from services.simulator.scores import ScoreReader
 from services.simulator.sender import Sender
 from services.simulator.settings import Settings, read_settings
 from services.simulator.sources import open_source
@@ -97,13 +101,17 @@ async def _send(
     start = state.load(source.name) or Checkpoint(offsets=await ends_of(settings.kafka, partitions))
     state.save(source.name, start)
     ledger = Ledger(start)
-    stages = [(stage.name, stage.consumes.name) for stage in EVENT_CHAIN]
-    lags, barriers = (Lags(settings.kafka, data_partitions, stages) for _ in range(2))  # one client each
+    lags, barriers = (Lags(settings.kafka, data_partitions, _inputs(EVENT_CHAIN)) for _ in range(2))  # one client each
+    everything = Lags(settings.kafka, data_partitions, _inputs(STAGES))
     outcome_stages = [(OUTCOME_INTAKE.name, OUTCOMES_RAW.name), (FEEDBACK.name, OUTCOMES.name)]
     outcome_lags = Lags(settings.kafka, data_partitions, outcome_stages)
+    analysts = Analysts(settings.reviewed, state.load_notebook(source.name)) if settings.reviewed else None
+    if analysts is not None and not analysts.offsets:
+        analysts.offsets = await committed_ends(settings.kafka, DECISIONS.name, data_partitions)
+    feed = Feed(source, start.position, start.released_until_ms, analysts)
     flight = Flight(data_partitions, settings.window_ms)
     sender = Sender(
-        Feed(source, start.position, start.released_until_ms),
+        feed,
         TopicWriter(producer, EVENTS_RAW.name, data_partitions),
         TopicWriter(producer, OUTCOMES_RAW.name, partitions[OUTCOMES_RAW.name]),
         flight,
@@ -114,10 +122,19 @@ async def _send(
         stopping=stopping,
         history_until_ms=source.history_until_ms,
         never_ahead_of_clock=settings.input is None,
+        holds=_holds(settings, feed, everything, stopping, lambda: _keep(state, source, analysts)),
     )
     following = asyncio.Event()
     follower = asyncio.create_task(
-        follow_decisions(settings.kafka, data_partitions, origin_of, sender.decided, following)
+        follow_decisions(
+            settings.kafka,
+            data_partitions,
+            origin_of,
+            sender.decided,
+            following,
+            None if analysts is None else ScoreReader(analysts).look,
+            None if analysts is None else analysts.offsets,
+        )
     )
     settler = asyncio.create_task(settle_gaps(barriers, flight.has_gaps, sender.passed))
     outcomes_follower = asyncio.create_task(follow_outcomes(outcome_lags, sender.outcomes_unread))
@@ -133,10 +150,34 @@ async def _send(
             task.cancel()
             with suppress(asyncio.CancelledError, WeirError):
                 await task
-        for client in (lags, barriers, outcome_lags):
+        for client in (lags, barriers, outcome_lags, everything):
             await client.close()
         state.save(source.name, ledger.checkpoint)
         _say(sender, ledger, source, start, done=True)
+
+
+def _inputs(stages: Sequence[Stage]) -> list[tuple[str, str]]:
+    return [(stage.name, topic.name) for stage in stages for topic in stage.inputs]
+
+
+def _holds(
+    settings: Settings, feed: Feed, stages: Lags, stopping: asyncio.Event, keep: Callable[[], None]
+) -> Holds | None:
+    """Event time waits each midnight, if it is to wait at all."""
+    if settings.hold is None:
+        return None
+
+    def midnight(at_ms: int) -> None:
+        feed.evening(at_ms)
+        keep()
+
+    control = [settings.hold / f"{participant.name}.json" for participant in (DRIFT, RETRAINING)]
+    return DayHolds(stages, control, stopping, midnight, mornings=bool(settings.reviewed))
+
+
+def _keep(state: StateFile, source: Source, analysts: Analysts | None) -> None:
+    if analysts is not None:
+        state.save_notebook(source.name, analysts.notebook)
 
 
 async def _first(following: asyncio.Event, follower: asyncio.Task[None]) -> None:

@@ -49,6 +49,13 @@ async def ends_of(kafka: str, partitions: Mapping[str, int]) -> dict[TopicPartit
         return {(where.topic, where.partition): end for where, end in (await consumer.end_offsets(wanted)).items()}
 
 
+async def committed_ends(kafka: str, topic: str, partitions: int) -> dict[int, int]:
+    """By partition, the offset behind the last committed record of ``topic``."""
+    wanted = [KafkaPartition(topic, number) for number in range(partitions)]
+    async with reader(kafka, "read_committed") as consumer:
+        return {where.partition: end for where, end in (await consumer.end_offsets(wanted)).items()}
+
+
 async def find_sent(kafka: str, offsets: Mapping[TopicPartition, int]) -> AlreadySent:
     """Everything in the log from the checkpoint's ``offsets`` on; Fatal when the log is shorter than they say."""
     starts = {KafkaPartition(*where): offset for where, offset in offsets.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 from services.mesh.errors import Fatal
 from services.simulator.feed import Feed, Slice
 from services.simulator.flight import Flight
+from services.simulator.holding import Holds
 from services.simulator.ledger import Ledger, Step, TopicPartition
 from services.simulator.producing import Acknowledged, TopicWriter
 from services.simulator.recovery import AlreadySent
+from services.simulator.rhythm import DAY_MS
 from services.simulator.speed import Pacer, Speed, Unpaced
 
 TICK_S = 0.02  # shorter makes smaller batches, which the broker pays for
@@ -36,7 +39,7 @@ class Counts:
     outcomes: int = 0
     event_time_ms: int = 0
     waiting: str = ""  # for what: pace, window, outcomes, or nothing
-    phase: str = "live"  # or history
+    phase: str = "live"  # or history, or settling
 
 
 class Sender:
@@ -56,6 +59,7 @@ class Sender:
         stopping: asyncio.Event,
         history_until_ms: int | None = None,
         never_ahead_of_clock: bool = False,
+        holds: Holds | None = None,
     ) -> None:
         self.counts = Counts()
         self._feed, self._events, self._outcomes = feed, events, outcomes
@@ -64,6 +68,8 @@ class Sender:
         self._already_sent, self._idle = already_sent, idle
         self._history_until_ms = history_until_ms
         self._never_ahead_of_clock = never_ahead_of_clock
+        self._holds = holds
+        self._hold_ms: float = math.inf if holds is None else holds.after(self._begins_ms())
         self._moved = asyncio.Event()
         self._quiet_s = QUIET_S
         self._acknowledged_s = time.monotonic()
@@ -100,6 +106,9 @@ class Sender:
         """Send until the feed ends or ``stop`` is called."""
         while not self._stopping.is_set() and (clock_ms := self._feed.next_clock_ms()) is not None:
             self._check_delivery()
+            if clock_ms >= self._hold_ms:
+                await self._hold(int(self._hold_ms), clock_ms)
+                continue
             taken = self._take(clock_ms)
             if taken is not None:
                 await self._send(taken)
@@ -136,6 +145,7 @@ class Sender:
             allowed = self._pacer.allowance(now_s)
             limit_ms = min(limit_ms, allowed.event_time_ms)
             records = int(min(records, allowed.events - self._paced))
+        limit_ms = min(limit_ms, self._hold_ms - 1)
         if self._never_ahead_of_clock:
             limit_ms = min(limit_ms, time.time() * 1_000 - _TOO_FAR_AHEAD_MS)
         taken = self._feed.take(limit_ms, records)
@@ -144,6 +154,26 @@ class Sender:
         elif not history:
             self._paced += len(taken.values)
         return taken
+
+    def _begins_ms(self) -> int:
+        """The clock at which this run begins."""
+        sent_ms, next_ms = self._ledger.checkpoint.released_until_ms, self._feed.next_clock_ms()
+        return sent_ms if sent_ms is not None else next_ms or 0
+
+    async def _hold(self, at_ms: int, clock_ms: int) -> None:
+        """Event time stands at ``at_ms`` until everything before it is settled."""
+        assert self._holds is not None
+        self.counts.phase, self.counts.event_time_ms = "settling", at_ms
+        # What is known by now, though no event brings it.
+        await self._send(Slice(self._feed.position, [at_ms - 1], [], []))
+        while not self._stopping.is_set() and not (self._ledger.idle and self._flight.in_flight() == 0):
+            self._check_delivery()
+            self.counts.waiting = "window"
+            await self._wait()
+        await self._holds.hold(at_ms)
+        if not self._stopping.is_set():
+            # Nobody looks into days without a payment.
+            self._hold_ms = max(self._holds.after(at_ms), self._holds.after(clock_ms) - DAY_MS)
 
     async def _send(self, taken: Slice) -> None:
         counts, clock_ms = self.counts, taken.clock_ms[-1]

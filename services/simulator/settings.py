@@ -34,6 +34,9 @@ class Settings:
     dirty: float
     state: Path | None
     window_ms: int
+    reviewed: int  # customers that analysts look into each evening
+    # Where the control plane's processes tell how to ask them: event time waits for it each midnight. None: never.
+    hold: Path | None
 
 
 def read_settings(arguments: Sequence[str] | None = None) -> Settings:
@@ -43,6 +46,10 @@ def read_settings(arguments: Sequence[str] | None = None) -> Settings:
         raise Fatal(f"--days={given.days}: must be at least 1")
     if given.history_days < 0:
         raise Fatal(f"--history-days={given.history_days}: must not be negative")
+    if given.reviewed < 0:
+        raise Fatal(f"--reviewed={given.reviewed}: must not be negative; 0 is nobody")
+    if given.reviewed and given.hold is None:
+        raise Fatal(f"--reviewed={given.reviewed}: analysts wait for a day's decisions; name --hold too")
     if not 0.0 <= given.dirty <= 0.5:
         raise Fatal(f"--dirty={given.dirty}: must be between 0 and 0.5 (0.01 is one record in a hundred)")
     return Settings(
@@ -60,6 +67,8 @@ def read_settings(arguments: Sequence[str] | None = None) -> Settings:
         dirty=given.dirty,
         state=given.state,
         window_ms=round(parse_duration_s(given.window, "--window") * 1_000),
+        reviewed=given.reviewed,
+        hold=given.hold,
     )
 
 
@@ -91,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RATE",
         help="late, repeated, conflicting and broken records over clean ones",
     )
+    add("--reviewed", type=int, default=0, metavar="N", help="customers that analysts look into each evening")
+    add("--hold", type=Path, metavar="DIR", help="wait at each midnight of event time for the mesh that keeps DIR")
     add("--state", type=Path, metavar="FILE", help="where progress is kept, so that a second start goes on")
     add("--window", default=f"{WINDOW_MS_DEFAULT // 1_000}s", help="event time that may be in flight (default: 6h)")
     return parser

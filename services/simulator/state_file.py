@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from services.mesh.errors import Fatal
+from services.simulator.analysts import Notebook
 from services.simulator.ledger import Checkpoint
 
 
@@ -17,6 +19,8 @@ class StateFile:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        # Apart: it is long and written once a day of event time, checkpoints are short and written twice a second.
+        self._notebooks = None if path is None else path.with_name(f"{path.stem}-analysts.json")
         self._entries: dict[str, Any] = _read(path) if path is not None and path.exists() else {}
 
     def load(self, source: str) -> Checkpoint | None:
@@ -40,6 +44,30 @@ class StateFile:
             raise Fatal(
                 f"{self._path}: entry {source!r} is damaged ({error!r}); delete the file to start over"
             ) from error
+
+    def load_notebook(self, source: str) -> Notebook | None:
+        """What analysts knew of the source; None when they never looked into it."""
+        if self._notebooks is None or not self._notebooks.exists():
+            return None
+        try:
+            entry = _read(self._notebooks).get(source)
+            return (
+                None
+                if entry is None
+                else Notebook(
+                    evening_ms=int(entry["evening_ms"]),
+                    chosen={int(evening): list(customers) for evening, customers in entry["chosen"].items()},
+                    defrauded={name: (str(event), int(since)) for name, (event, since) in entry["defrauded"].items()},
+                    offsets={int(partition): int(offset) for partition, offset in entry["offsets"].items()},
+                )
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise Fatal(f"{self._notebooks}: is damaged ({error!r}); delete it to start over") from error
+
+    def save_notebook(self, source: str, notebook: Notebook) -> None:
+        """Keep what analysts know of the one source that they look into; on disk when this returns."""
+        if self._notebooks is not None:
+            _replace(self._notebooks, orjson.dumps({source: asdict(notebook)}, option=orjson.OPT_NON_STR_KEYS))
 
     def save(self, source: str, checkpoint: Checkpoint) -> None:
         """Keep ``checkpoint``; on disk when this returns."""

@@ -6,7 +6,7 @@ Of a decision only the packed header is looked at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -36,18 +36,39 @@ def origin_of(record: Any) -> tuple[int, int]:
     return hop.origin_partition, hop.origin_offset
 
 
+Look = Callable[[int, int, Sequence[bytes]], None]
+"""Takes decisions: partition, offset behind the last, and their values."""
+
+
 async def follow_decisions(
-    kafka: str, partitions: int, origin: Origin, decided: Callable[[int, int], None], ready: asyncio.Event
+    kafka: str,
+    partitions: int,
+    origin: Origin,
+    decided: Callable[[int, int], None],
+    ready: asyncio.Event,
+    look: Look | None = None,
+    starts: Mapping[int, int] | None = None,
 ) -> None:
-    """Report the origins of committed decisions until cancelled; sets ``ready`` once it misses nothing."""
+    """Report the origins of committed decisions until cancelled; sets ``ready`` once it misses nothing.
+
+    ``look`` sees them before they are reported, those from ``starts`` on (offsets by partition) that are there already
+    before ``ready`` is set.
+    """
     async with reader(kafka, "read_committed") as consumer:
         followed = _all(DECISIONS.name, partitions)
         consumer.assign(followed)
         await consumer.seek_to_end(*followed)
-        ready.set()
+        ends = {where: await consumer.position(where) for where in followed}
+        for where in followed:
+            if starts is not None and starts.get(where.partition, ends[where]) < ends[where]:
+                consumer.seek(where, starts[where.partition])
         while True:
-            fetched = await consumer.getmany(timeout_ms=1_000)
-            for records in fetched.values():
+            if not ready.is_set() and all([await consumer.position(where) >= end for where, end in ends.items()]):
+                ready.set()
+            fetched = await consumer.getmany(timeout_ms=1_000 if ready.is_set() else _PROBE_MS)
+            for where, records in fetched.items():
+                if look is not None and records:
+                    look(where.partition, records[-1].offset + 1, [record.value or b"" for record in records])
                 for record in records:
                     decided(*origin(record))
 

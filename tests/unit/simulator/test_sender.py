@@ -17,6 +17,7 @@ from services.mesh.partitioner import Partitioner
 from services.simulator.delays import Delays
 from services.simulator.feed import Feed
 from services.simulator.flight import Flight
+from services.simulator.holding import Holds
 from services.simulator.ledger import Checkpoint, Ledger
 from services.simulator.producing import TopicWriter
 from services.simulator.recovery import AlreadySent, fingerprint
@@ -82,6 +83,7 @@ def bench(
     log: MemoryLog | None = None,
     already_sent: AlreadySent | None = None,
     history_until_ms: int | None = None,
+    holds: Holds | None = None,
 ) -> Bench:
     world = World(WorldSettings(customers=400, terminals=200, fraud_share=0.05))
     source = WorldSource(world, Delays(label_delay_ms=DAY_MS // 4), days=days)
@@ -91,7 +93,7 @@ def bench(
         Feed(source), TopicWriter(log, "events", PARTITIONS), TopicWriter(log, "outcomes", PARTITIONS),  # type: ignore[arg-type]
         Flight(PARTITIONS, window_ms), ledger, speed,
         already_sent=already_sent or AlreadySent({}), idle=_answer(idle), stopping=stopping,
-        history_until_ms=history_until_ms,
+        history_until_ms=history_until_ms, holds=holds,
     )  # fmt: skip
     if deciding:  # a mesh that decides on the next turn of the loop
         log.on_append = lambda partition, offset: asyncio.get_running_loop().call_soon(
@@ -233,3 +235,31 @@ def test_events_do_not_run_away_from_outcomes_that_nobody_takes() -> None:
     assert sender.counts.sent == sum(
         len(World(WorldSettings(customers=400, terminals=200, fraud_share=0.05)).day(day)[0]) for day in range(3)
     )
+
+
+class Midnights:
+    """Holds event time, and notes how far the mesh was when it let go."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int]] = []
+        self.run: Bench | None = None
+
+    def after(self, time_ms: int) -> int:
+        return time_ms - time_ms % DAY_MS + DAY_MS
+
+    async def hold(self, at_ms: int) -> None:
+        assert self.run is not None
+        newest = max(event["event_time_ms"] for event in self.run.log.sent("events"))
+        self.seen.append((at_ms, newest, self.run.sender.in_flight))
+
+
+def test_event_time_waits_at_midnight_until_all_before_it_is_decided() -> None:
+    midnights = Midnights()
+    run = midnights.run = bench(days=3, holds=midnights)
+    asyncio.run(run_for(run))
+    start = WorldSettings().first_day_ms
+    assert [at for at, _, _ in midnights.seen] == [start + DAY_MS, start + 2 * DAY_MS]
+    for at, newest, in_flight in midnights.seen:
+        assert at - HOUR_MS < newest < at
+        assert in_flight == 0
+    assert len(run.log.sent("events")) == run.sender.counts.sent
