@@ -136,7 +136,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
         (["--partitions", "100000"], "partitions=100000"),
         (["--dirty", "2"], "--dirty=2.0: must be between 0 and 0.5"),
         (["--no-input", "--input", "a.csv"], "choose one"),
-        (["--reviewed", "5"], "--reviewed=5"),
+        (["--reviewed", "-5"], "--reviewed=-5"),
     ],
 )
 def test_bad_values_are_one_line_and_start_nothing(
