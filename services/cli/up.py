@@ -41,6 +41,8 @@ def add(commands: Commands) -> None:
         "--reviewed", type=int, default=0, metavar="N", help="customers that analysts review each evening (default: 0)"
     )
     add_("--scenario", help="a named run of several worlds")
+    add_("--world", help="which simulated world: default, or the scenario's, drift")
+    add_("--no-drift", action="store_true", help="nobody watches for drift: models are trained by schedule alone")
     add_("--seed", type=int, help="of the simulated world (default: 1)")
     add_("--days", type=int, help="of the simulated world, history included (default: without end)")
     add_("--history-days", type=int, help="past days of it, sent at full speed (default: 60)")
@@ -62,6 +64,7 @@ def run(given: argparse.Namespace) -> int:
         label_delay=given.label_delay or LABEL_DELAY_DEFAULT,
         partitions=given.partitions,
         instances=given.instances,
+        drift=not given.no_drift,
         environment={},
     )
     return up(settings, Console())
@@ -92,6 +95,7 @@ def _simulator_arguments(given: argparse.Namespace) -> tuple[str, ...]:
         "--speed": given.speed,
         "--for": given.for_,
         "--label-delay": given.label_delay,
+        "--world": given.world,
         "--seed": given.seed,
         "--days": given.days,
         "--reviewed": given.reviewed or None,

@@ -62,6 +62,7 @@ class UpSettings:
     label_delay: str
     partitions: int
     instances: int
+    drift: bool  # False: nobody watches, the schedule alone trains
     environment: Mapping[str, str]  # further settings of the stages
 
 
@@ -166,7 +167,8 @@ class _Mesh:
             self._data, self._endpoints, self._signing_key, settings.label_delay, settings.environment
         )
         self._supervisor.add(spec)
-        self._supervisor.add(drift_spec(self._data, self._endpoints, settings.environment))
+        if settings.drift:
+            self._supervisor.add(drift_spec(self._data, self._endpoints, settings.environment))
 
     def _send(self, tail: DecisionTail) -> None:
         """Until the input is sent, the time is up, or somebody wants an end."""

@@ -19,11 +19,10 @@ from services.mesh.topics import DECISIONS, EVENTS_RAW, OUTCOMES, OUTCOMES_RAW, 
 from services.mesh.topology import DRIFT, EVENT_CHAIN, FEEDBACK, OUTCOME_INTAKE, RETRAINING, STAGES, Stage
 from services.simulator.analysts import Analysts
 from services.simulator.chunk import Source
-from services.simulator.delays import Delays
+from services.simulator.delays import Chargebacks, Delays
 from services.simulator.dirty import DirtyRates
 from services.simulator.feed import Feed
 from services.simulator.flight import Flight
-from services.simulator.fraud import Shift
 from services.simulator.holding import DayHolds, Holds
 from services.simulator.ledger import Checkpoint, Ledger
 from services.simulator.producing import TopicWriter, open_producer
@@ -37,6 +36,8 @@ from services.simulator.state_file import StateFile
 from services.simulator.watching import Lags, follow_decisions, follow_outcomes, origin_of, settle_gaps
 from services.simulator.world import World, WorldSettings
 from services.simulator.world_source import WorldSource
+from services.simulator.worlds import DRIFT as DRIFT_WORLD
+from services.simulator.worlds import world_named
 
 REPORT_S = 0.5
 # Everything must have stopped within 10 s: 6 for the sender to come to its end, 2 to close, 2 to spare.
@@ -50,17 +51,11 @@ def source_of(settings: Settings) -> Source:
     """The input that the settings name."""
     if settings.input is not None:
         return open_source(settings.input, settings.label_delay_ms)
-    world = World(
-        WorldSettings(
-            seed=settings.seed,
-            customers=settings.customers,
-            terminals=settings.terminals,
-            shift=None if settings.shift_day is None else Shift(day=settings.shift_day),
-        )
-    )
+    size = WorldSettings(seed=settings.seed, customers=settings.customers, terminals=settings.terminals)
+    delays = Chargebacks if settings.world == DRIFT_WORLD else Delays
     return WorldSource(
-        world,
-        Delays(label_delay_ms=settings.label_delay_ms),
+        World(world_named(settings.world, size, settings.shift_day)),
+        delays(label_delay_ms=settings.label_delay_ms),
         days=settings.days,
         history_days=settings.history_days,
         dirty=DirtyRates.evenly(settings.dirty),

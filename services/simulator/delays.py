@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.simulator.outcomes import CHARGEBACK, CUSTOMER, EARLY_WARNING, OutcomeRun, sorted_run
+from services.simulator.outcomes import (
+    CHARGEBACK,
+    CUSTOMER,
+    EARLY_WARNING,
+    OutcomeRun,
+    TrueLabels,
+    fixed_delay_run,
+    sorted_run,
+)
 
 DELAYS_MAX = 6.0  # the latest outcome, in label delays: what a resumed run must look back over
 
@@ -70,3 +78,22 @@ class Delays:
             event_ids=event_ids,
             customer_ids=customer_ids,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chargebacks:
+    """As with a file: of every payment the truth, one label delay later to the millisecond, and nothing before."""
+
+    label_delay_ms: int
+
+    def run(
+        self,
+        rng: np.random.Generator,
+        event_ids: Sequence[str],
+        customer_ids: Sequence[str],
+        event_time_ms: Ints,
+        fraud: NDArray[np.bool_],
+    ) -> OutcomeRun:
+        """The outcomes of these events (arrays of shape (n,)); nothing is drawn."""
+        truth = TrueLabels(event_ids=event_ids, customer_ids=customer_ids, event_time_ms=event_time_ms, fraud=fraud)
+        return fixed_delay_run(truth, self.label_delay_ms)

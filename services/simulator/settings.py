@@ -25,6 +25,7 @@ class Settings:
     speed: Speed
     for_s: float | None
     label_delay_ms: int
+    world: str
     seed: int
     days: int | None
     history_days: int
@@ -58,6 +59,7 @@ def read_settings(arguments: Sequence[str] | None = None) -> Settings:
         speed=parse_speed(given.speed or (FILE_SPEED if given.input else SIMULATOR_SPEED)),
         for_s=None if given.for_ is None else parse_duration_s(given.for_, "FOR"),
         label_delay_ms=round(parse_duration_s(given.label_delay, "LABEL_DELAY") * 1_000),
+        world=given.world,
         seed=given.seed,
         days=given.days,
         history_days=given.history_days,
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--for", dest="for_", metavar="SECONDS", help="stop after this long, such as 240 or 10m")
     add("--label-delay", default="7d", help="event time until a payment's outcome is known (default: 7d)")
+    add("--world", default="default", help="which simulated world (default: default); the scenario's is drift")
     add("--seed", type=int, default=1, help="of the simulated world (default: 1)")
     add("--days", type=int, help="of the simulated world, history included (default: without end)")
     add("--history-days", type=int, default=60, help="first days, sent at full speed (default: 60)")

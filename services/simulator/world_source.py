@@ -10,7 +10,7 @@ from math import ceil
 import numpy as np
 
 from services.simulator.chunk import CHUNK_RECORDS_MAX, Chunk, Ints, running_clock
-from services.simulator.delays import DELAYS_MAX, Delays
+from services.simulator.delays import DELAYS_MAX, Chargebacks, Delays
 from services.simulator.dirty import DirtyRates, soil
 from services.simulator.fraud import Kind
 from services.simulator.outcomes import OutcomeRun, TrueLabels
@@ -31,7 +31,7 @@ class WorldSource:
     def __init__(
         self,
         world: World,
-        delays: Delays,
+        delays: Delays | Chargebacks,
         *,
         days: int | None = None,
         history_days: int = 0,
