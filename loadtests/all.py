@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 # module, arguments, arguments when quick; None: left out then
 TESTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...] | None], ...] = (
+    ("loadtests.hop_cost", (), ("--events", "4000")),
     ("loadtests.feature_kernel", (), ("--events", "60000", "--entities", "3000")),
     ("loadtests.ingestion_cost", (), ("--events", "4000")),
     ("loadtests.policy_cost", (), None),

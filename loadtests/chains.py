@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -12,7 +12,7 @@ from loadtests.bare_hop import HOPS, bare_stage, bare_topic
 from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.ports import InRecord
 from services.mesh.topics import DECISIONS, EVENTS_RAW
-from services.mesh.topology import EVENT_CHAIN
+from services.mesh.topology import EVENT_CHAIN, STAGES
 from services.platform.ports import HOST
 from services.platform.probes import http_answers
 from services.platform.servers import Servers
@@ -33,13 +33,15 @@ class Chain:
     source: str  # topics
     target: str
     hops: Mapping[str, Sequence[str]]  # hop -> the supervisor's names of its processes
+    beside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # stages that no event waits for; the same
 
 
 def start_mesh(servers: Servers, partitions: int, instances: int, extra: Mapping[str, str]) -> Chain:
     """Every stage, healthy. The topics must exist."""
     _start(servers, stage_specs(servers.data, servers.endpoints, partitions, instances, extra))
-    hops = {stage.name: [instance_name(stage, slot) for slot in range(instances)] for stage in EVENT_CHAIN}
-    return Chain(name="mesh", source=EVENTS_RAW.name, target=DECISIONS.name, hops=hops)
+    names = {stage.name: [instance_name(stage, slot) for slot in range(instances)] for stage in STAGES}
+    hops = {stage.name: names.pop(stage.name) for stage in EVENT_CHAIN}
+    return Chain(name="mesh", source=EVENTS_RAW.name, target=DECISIONS.name, hops=hops, beside=names)
 
 
 def start_bare(servers: Servers, partitions: int, instances: int, bytes_of_hop: Sequence[int]) -> Chain:

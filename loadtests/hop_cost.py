@@ -42,8 +42,8 @@ from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import EVENTS_RAW, MODELS, POLICIES
 from services.mesh.topology import (
     DECIDING,
+    EVENT_CHAIN,
     FEATURES_CUSTOMER,
-    FEATURES_TERMINAL,
     INGESTION,
     SCORING,
     Stage,
@@ -54,7 +54,7 @@ from services.scoring.handler import ScoringHandler
 from services.scoring.settings import ScoringSettings
 
 NOW_MS = 1_900_000_000_000
-HOPS = (INGESTION, FEATURES_CUSTOMER, FEATURES_TERMINAL, SCORING, DECIDING)
+HOPS = EVENT_CHAIN
 _DEFINITIONS = "payments/features.yaml"
 
 

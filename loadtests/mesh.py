@@ -21,11 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loadtests import model
 from loadtests.chains import Chain, payload_bytes, start_bare, start_mesh
 from loadtests.runs import Outcome, Plan, carry_out
 from loadtests.timing import merged, percentiles_ms
 from loadtests.verdict import Target, cpu_table, latency_table, read_budgets, targets
 from services.mesh.errors import Fatal
+from services.mesh.signing import generate_signing_key
 from services.platform.deploy import deploy
 from services.platform.servers import NAMES, Servers, running
 
@@ -66,8 +68,14 @@ class Bench:
         given, servers, figures = self._given, self._servers, self.figures
         endpoints = servers.endpoints
         deploy(endpoints.kafka, endpoints.schema_registry, given.partitions)
-        self.mesh = start_mesh(servers, given.partitions, given.instances, {})
-        self._run(self._plan(self.mesh, PRIMER_EVENTS, 0.0))
+        signing_key = servers.data.path / "loadtest.key"
+        key = generate_signing_key(signing_key)
+        extra = {"WEIR_MODEL_KEYS": f"{signing_key}.pub"}
+        self.mesh = start_mesh(servers, given.partitions, given.instances, extra)
+        self._run(self._plan(self.mesh, model.EVENTS_MIN if given.model else PRIMER_EVENTS, 0.0))
+        if given.model:
+            _say("training a model")
+            model.release(endpoints.kafka, given.partitions, key)
         figures.payload_bytes = payload_bytes(endpoints.kafka)
         self.bare = start_bare(servers, given.partitions, given.instances, figures.payload_bytes)
         _say(f"warm-up, {given.warm_up_s:.0f} s")
@@ -171,15 +179,16 @@ def judge(figures: Figures, hops: list[str]) -> list[Target]:
     )
 
 
-def text(figures: Figures, hops: list[str], found: list[Target]) -> str:
-    """The report for people."""
+def text(figures: Figures, hops: list[str], beside: list[str], found: list[Target]) -> str:
+    """The report for people; ``beside``: stages that no event waits for, which share the machine."""
     budgets = read_budgets()
     # Both chains in one table: the n-th bare hop stands beside the n-th stage.
     columns: dict[str, dict[str, float]] = {}
+    others = (*beside, *NAMES, "generator", "meter")
     for name, cpu in figures.cpu_us.items():
         columns[name] = {
             **{hop: cpu.get(hop, cpu.get(f"bare-{number}", 0.0)) for number, hop in enumerate(hops, 1)},
-            **{other: cpu[other] for other in (*NAMES, "generator", "meter")},
+            **{other: cpu.get(other, 0.0) for other in others},
         }
         columns[name]["all hops"] = sum(columns[name][hop] for hop in hops)
     budgets["all hops"] = sum(budgets.values())
@@ -192,7 +201,7 @@ def text(figures: Figures, hops: list[str], found: list[Target]) -> str:
         f"latencies at {figures.latency_rate:,.0f}/s (the generator was at most {figures.late_ms_max:.1f} ms late)",
         *latency_table(figures.latency_ms),
         "",
-        *cpu_table(columns, [*hops, "all hops", *NAMES, "generator", "meter"], budgets),
+        *cpu_table(columns, [*hops, "all hops", *others], budgets),
         "",
         *(target.line() for target in found),
         *(f"WRONG {what}" for what in figures.wrong),
@@ -221,6 +230,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--partitions", type=int, default=8)
     add("--instances", type=int, default=1, help="processes of each hop (default: 1)")
     add("--seed", type=int, default=1)
+    add("--model", action="store_true", help="score with a trained model, not with the bootstrap's constant")
     add("--quick", action="store_true", help="everything small: shows that it works, not how fast")
     add("--no-gate", action="store_true", help="print, and end with status 0 whatever was found")
     add("--json", action="store_true", help="figures as JSON on standard output; the report goes to standard error")
@@ -244,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
     hops = list(bench.mesh.hops)
     found = judge(bench.figures, hops)
-    report = text(bench.figures, hops, found)
+    report = text(bench.figures, hops, list(bench.mesh.beside), found)
     if given.json:
         _say(report)
         facts = {name: getattr(bench.figures, name) for name in Figures.__slots__}

@@ -124,7 +124,8 @@ class Run:
         self._meter.close()
 
     def _used(self) -> dict[str, float]:
-        return seconds_used(self._supervisor, self._plan.chain.hops)
+        chain = self._plan.chain
+        return seconds_used(self._supervisor, {**chain.hops, **chain.beside})
 
     def _finish(self, result: dict[str, Any]) -> None:
         plan = self._plan
