@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.cli.reading import LogReader
-from services.decisions.history import NUMBERS, TEXTS, UNKNOWN, Coded, History, said_of
+from services.decisions.history import NUMBERS, TEXTS, UNKNOWN, Coded, History, Spelled, said_of
 from services.decisions.precedence import WANTED
 from services.decisions.verdict import ACTIONS
 from services.mesh.adapters.kafka_reader import cluster_of
@@ -67,6 +67,7 @@ def history_of(
         partition=partition,
         offset=merged["offset"],
         texts={name: Coded(_values(merged, name), merged[f"{name}.codes"]) for name in TEXTS},
+        event_id=Spelled(merged["event_id.content"], merged["event_id.start"], merged["event_id.length"]),
         numbers={name: merged[name] for name in NUMBERS},
         rows=merged["rows"],
         action=merged["action"],
@@ -178,6 +179,9 @@ def _decided(values: Sequence[bytes], features: FeatureSetPin) -> Arrays:
             texts, codes = table.names(table.spans[name])
             named: list[str | None] = [None if name in _NULLABLE and text == "" else text for text in texts]
             _put(arrays, name, named, codes)
+    ids = table.spans["event_id"]
+    arrays["event_id.content"], arrays["event_id.start"] = _spelled(table.content, ids)
+    arrays["event_id.length"] = ids.length
     arrays["action"] = table.numbers["action"].astype(np.uint8)
     rows, fits = table.matrix(table.spans["vector"], len(features.names))
     sets, which = table.names(table.spans["feature_set"])
@@ -263,6 +267,13 @@ def _names(table: Table, spans: Spans) -> tuple[list[str], NDArray[np.int64]]:
     return table.names(spans) if len(spans.start) else ([], np.zeros(0, np.int64))
 
 
+def _spelled(content: NDArray[np.uint8], spans: Spans) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Texts one behind the other, and where each begins."""
+    starts = np.cumsum(spans.length) - spans.length
+    within = np.arange(int(spans.length.sum())) - np.repeat(starts, spans.length)
+    return content[np.repeat(spans.start, spans.length) + within], starts
+
+
 def _put(arrays: Arrays, name: str, values: Sequence[str | None], codes: NDArray[Any]) -> None:
     arrays[f"{name}.codes"] = codes.astype(np.int32)
     arrays[f"{name}.values"] = np.frombuffer(json.dumps(list(values)).encode(), np.uint8)
@@ -281,7 +292,7 @@ def _kept_sound(arrays: Arrays) -> Arrays:
     moved, kept = np.cumsum(sound) - 1, {}
     hits = sound[arrays["hit_rows"]] if "hit_rows" in arrays else None
     for name, array in arrays.items():
-        if name.endswith(".values"):
+        if name.endswith((".values", ".content")):
             kept[name] = array
         elif hits is not None and name in ("hit_rows", "rule_hits.codes"):
             kept[name] = moved[array[hits]] if name == "hit_rows" else array[hits]
@@ -307,6 +318,9 @@ def _merged(parts: Sequence[Arrays]) -> Arrays:
                 places = [common.setdefault(value, len(common)) for value in _values(part, stem)]
                 recoded.append(np.array(places, np.int32)[part[name]] if places else part[name])
             _put(merged, stem, list(common), np.concatenate(recoded))
+        elif name == "event_id.start":
+            pieces = np.cumsum([0, *(len(part["event_id.content"]) for part in parts)])
+            merged[name] = np.concatenate([part[name] + piece for part, piece in zip(parts, pieces, strict=False)])
         elif name == "hit_rows":
             merged[name] = np.concatenate([part[name] + start for part, start in zip(parts, starts, strict=False)])
         else:

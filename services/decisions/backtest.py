@@ -6,6 +6,7 @@ customer who was declined buys elsewhere, a fraudster who was not comes again) n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,7 +49,8 @@ class _Replay:
         self._policy = policy
         self._weights = weights
         self._states: dict[int, PartitionState] = {}
-        self._known: dict[int, tuple[Outcome, int, int]] = {}  # by place in memory, which the outcome is kept at
+        self._table: Sequence[Outcome] = ()
+        self._actions, self._said = np.zeros(0, np.uint8), np.zeros(0, np.uint64)  # of the table's verdicts
         rows = len(history)
         self._found = Replayed(
             np.zeros(rows, np.uint8),
@@ -85,14 +87,13 @@ class _Replay:
         self._take(judged, rows)
 
     def _take(self, judged: Judged, rows: slice) -> None:
-        known = self._known
-        for place, outcome in {id(outcome): outcome for outcome in judged.outcomes}.items():
-            if place not in known:
-                known[place] = (outcome, *_coded(outcome.verdict))
-        taken = [known[id(outcome)] for outcome in judged.outcomes]
-        size = len(taken)
-        self._found.action[rows] = np.fromiter((action for _, action, _ in taken), np.uint8, size)
-        self._found.said[rows] = np.fromiter((said for _, _, said in taken), np.uint64, size)
+        if judged.table is not self._table:
+            self._table, self._actions, self._said = judged.table, self._actions[:0], self._said[:0]
+        fresh = [_coded(outcome.verdict) for outcome in judged.table[len(self._actions) :]]
+        self._actions = np.append(self._actions, np.array([action for action, _ in fresh], np.uint8))
+        self._said = np.append(self._said, np.array([said for _, said in fresh], np.uint64))
+        self._found.action[rows] = self._actions[judged.codes]
+        self._found.said[rows] = self._said[judged.codes]
         self._found.wanted[rows] = self._found.action[rows]
         for row, verdict in judged.swaps.items():
             at = rows.start + row

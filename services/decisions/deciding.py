@@ -156,12 +156,12 @@ def shadows_of(batch: Batch, panel: Panel, judgements: Sequence[Judgement]) -> d
     decided = {
         row: outcome.verdict.action
         for each in judgements
-        for row, outcome in zip(each.rows.tolist(), each.judged.outcomes, strict=True)
+        for row, outcome in zip(each.rows.tolist(), each.judged.outcomes(), strict=True)
     }
     found: dict[int, list[ShadowVerdict]] = {}
     for policy in panel.beside:
         part = {name: batch.columns[name] for name in policy.reads}
-        for row, outcome in enumerate(policy.evaluator.judge(part).outcomes):
+        for row, outcome in enumerate(policy.evaluator.judge(part).outcomes()):
             verdict = outcome.verdict
             if verdict.action != decided[row]:
                 shadow: ShadowVerdict = {

@@ -45,22 +45,40 @@ events before the first model and without trusted features (both bool, shape (n,
 class Judged:
     """What a policy says about n events, before the log's order has its say.
 
-    ``outcomes`` holds one a row, the same object for rows of one pattern. ``swaps`` replaces verdicts by row, where
-    chance did. ``hits`` says which rules hit which rows (bool, shape (rules, n)). ``columns`` are those given, with the
-    leaves of conditions noted in them where that was asked for, and ``segment`` (uint8, shape (n,)) and ``seasons``
-    (before the first model, without trusted features) say what applied.
+    ``table`` holds outcomes and ``codes`` (intp, shape (n,)) the place of each row's own. ``swaps`` replaces verdicts
+    by row, where chance did. ``hits`` says which rules hit which rows (bool, shape (rules, n)). ``columns`` are those
+    given, with the leaves of conditions noted in them where that was asked for, and ``segment`` (uint8, shape (n,)) and
+    ``seasons`` (before the first model, without trusted features) say what applied.
     """
 
-    outcomes: list[Outcome]
+    codes: NDArray[np.intp]
+    table: Sequence[Outcome]
     columns: dict[Any, Any]
     hits: NDArray[np.bool_]
     segment: NDArray[np.uint8]
     seasons: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     swaps: dict[int, Verdict] = field(default_factory=dict)
 
+    def outcomes(self) -> list[Outcome]:
+        """One a row, the same object for rows of one pattern."""
+        table = self.table
+        return [table[code] for code in self.codes.tolist()]
+
+    def outcome(self, row: int) -> Outcome:
+        """Of one row."""
+        return self.table[int(self.codes[row])]
+
+    def rows_where(self, holds: Callable[[Outcome], bool]) -> list[int]:
+        """Rows whose outcome is such, asked once a row or once a pattern, whichever are fewer."""
+        if len(self.codes) <= len(self.table):
+            return [row for row, code in enumerate(self.codes.tolist()) if holds(self.table[code])]
+        such = np.array([holds(outcome) for outcome in self.table], bool)
+        rows: list[int] = np.flatnonzero(such[self.codes]).tolist()
+        return rows
+
     def verdicts(self) -> list[Verdict]:
         """One a row."""
-        found = [outcome.verdict for outcome in self.outcomes]
+        found = [outcome.verdict for outcome in self.outcomes()]
         for row, verdict in self.swaps.items():
             found[row] = verdict
         return found
@@ -71,7 +89,8 @@ class Evaluator:
 
     def __init__(self, declared: Declaration) -> None:
         self._declared = declared
-        self._outcomes: dict[bytes, Outcome] = {}
+        self._codes: dict[bytes, int] = {}
+        self._table: list[Outcome] = []
         self._seasons = {season: [rule for rule in declared.rules if rule.season is season] for season in Season}
         # Patterns hold hits in this order; the file's order is kept within each season.
         self.rules: Sequence[Rule] = [rule for season in Season for rule in self._seasons[season]]
@@ -92,12 +111,14 @@ class Evaluator:
             if fused is not None:
                 packed = np.concatenate([packed, np.packbits(fused, axis=0)])
         keys: list[bytes] = np.ascontiguousarray(packed.T).view(f"V{len(packed)}").ravel().tolist()
-        known = self._outcomes
-        if len(known) > PATTERNS_MAX:
-            known.clear()
+        if len(self._codes) > PATTERNS_MAX:
+            self._codes, self._table = {}, []  # others may still hold the table
+        known = self._codes
         for key in set(keys).difference(known):
-            known[key] = resolve(self._declared, self.rules, self._unpacked(key))
-        judged = Judged([known[key] for key in keys], noted, hits, packed[0], seasons)
+            known[key] = len(self._table)
+            self._table.append(resolve(self._declared, self.rules, self._unpacked(key)))
+        codes = np.fromiter(map(known.__getitem__, keys), np.intp, rows)
+        judged = Judged(codes, self._table, noted, hits, packed[0], seasons)
         if self._declared.passthrough.share or self._declared.control.share:
             self._draw(judged)
         return judged
@@ -199,8 +220,8 @@ class Evaluator:
     def _draw(self, judged: Judged) -> None:
         """Let chance approve a share of what it may, chosen by hashes: the same in every replay."""
         passthrough, control = self._declared.passthrough, self._declared.control
-        rows = len(judged.outcomes)
-        candidates = [row for row, outcome in enumerate(judged.outcomes) if outcome.passed or outcome.held_out]
+        rows = len(judged.codes)
+        candidates = judged.rows_where(lambda outcome: bool(outcome.passed or outcome.held_out))
         if not candidates:
             return
         may_pass, may_hold = [np.ones(rows, bool), np.ones(rows, bool)]
@@ -211,7 +232,7 @@ class Evaluator:
                 may_hold &= control.when.hits(judged.columns)
         customers, events = judged.columns["customer_id"], judged.columns["event_id"]
         for row in candidates:
-            outcome = judged.outcomes[row]
+            outcome = judged.outcome(row)
             customer, event = str(customers[row]), str(events[row])
             held_out = outcome.held_out if may_hold[row] else None
             passed = outcome.passed if may_pass[row] else None

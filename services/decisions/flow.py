@@ -236,7 +236,7 @@ def afford(
 ) -> bool:
     """Count the review of one row, the next in its partition's order; False and swapped when the day has no room."""
     day = state.day_of(event_time_ms)
-    instead = judged.outcomes[row].unaffordable
+    instead = judged.outcome(row).unaffordable
     room = per_day is None or state.reviews.get(day, 0) < share_of(per_day, partition, partitions, day)
     if instead is not None and not room:
         propensity = judged.swaps[row].propensity if row in judged.swaps else 1.0
@@ -248,9 +248,6 @@ def afford(
 
 def reviews_in(judged: Judged) -> list[int]:
     """Rows whose verdict is a review, chance included."""
+    found = judged.rows_where(lambda outcome: outcome.verdict.action == "review")
     swaps = judged.swaps
-    return [
-        row
-        for row, outcome in enumerate(judged.outcomes)
-        if outcome.verdict.action == "review" and (row not in swaps or swaps[row].action == "review")
-    ]
+    return [row for row in found if row not in swaps or swaps[row].action == "review"]

@@ -22,7 +22,6 @@ GENUINE, FRAUD, UNKNOWN = 0, 1, -1
 TEXTS = (
     "customer_id",
     "terminal_id",
-    "event_id",
     "currency",
     "channel",
     "country",
@@ -52,6 +51,29 @@ class Coded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Spelled:
+    """A column of texts that are all different, as UTF-8 in one piece. start, length: int64, (n,)."""
+
+    content: NDArray[np.uint8]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    def objects(self, rows: slice) -> NDArray[Any]:
+        """As the language takes texts: object, one a row."""
+        content, start, length = self.content, self.start[rows], self.length[rows]
+        if not len(start):
+            return np.zeros(0, object)
+        first = int(start.min())
+        piece = content[first : int((start + length).max())].tobytes()
+        pairs = zip((start - first).tolist(), length.tolist(), strict=True)
+        return np.array([piece[at : at + size].decode() for at, size in pairs], dtype=object)
+
+    def chosen(self, rows: NDArray[np.bool_]) -> Spelled:
+        """Only those rows."""
+        return Spelled(self.content, self.start[rows], self.length[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class History:
     """n recorded decisions; arrays of shape (n,) but for ``rows``.
 
@@ -64,6 +86,7 @@ class History:
     partition: NDArray[np.int32]
     offset: NDArray[np.int64]
     texts: Mapping[str, Coded]
+    event_id: Spelled
     numbers: Mapping[str, NDArray[Any]]
     rows: NDArray[np.float32]
     action: NDArray[np.uint8]
@@ -98,6 +121,8 @@ class History:
                 found[name] = np.isnan(vectors).sum(axis=1).astype(np.float64)
             elif name in self.numbers:
                 found[name] = self.numbers[name][rows]
+            elif name == "event_id":
+                found[name] = self.event_id.objects(rows)
             elif name in self.texts:
                 found[name] = self.texts[name].objects(rows)
             else:
@@ -112,6 +137,7 @@ class History:
             self.partition[chosen],
             self.offset[chosen],
             {name: Coded(text.values, text.codes[chosen]) for name, text in self.texts.items()},
+            self.event_id.chosen(chosen),
             {name: number[chosen] for name, number in self.numbers.items()},
             self.rows[chosen],
             self.action[chosen],

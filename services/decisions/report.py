@@ -247,7 +247,7 @@ def changes(history: History, old: Side, new: Replayed) -> Iterator[dict[str, An
     names: Sequence[str] = ACTIONS
     for row in np.flatnonzero(old.action != new.action).tolist():
         yield {
-            "event_id": history.texts["event_id"].values[history.texts["event_id"].codes[row]],
+            "event_id": history.event_id.objects(slice(row, row + 1))[0],
             "customer_id": history.texts["customer_id"].values[history.texts["customer_id"].codes[row]],
             "event_time_ms": int(history.numbers["event_time_ms"][row]),
             "amount_minor": int(history.numbers["amount_minor"][row]),

@@ -38,8 +38,8 @@ class Tails:
         self, judgement: Judgement, shadows: dict[int, list[ShadowVerdict]], tails: list[bytes], actions: list[Any]
     ) -> None:
         policy, rows, judged = judgement
-        swaps, asked = judged.swaps, []
-        for own, (row, outcome) in enumerate(zip(rows.tolist(), judged.outcomes, strict=True)):
+        swaps, asked, outcomes = judged.swaps, [], judged.outcomes()
+        for own, (row, outcome) in enumerate(zip(rows.tolist(), outcomes, strict=True)):
             if not outcome.plain or own in swaps or row in shadows:
                 asked.append((own, row))
                 continue
@@ -52,10 +52,10 @@ class Tails:
             return
         keys = policy.trace.keys(judged, [own for own, _ in asked])
         for (own, row), key in zip(asked, keys, strict=True):
-            verdict = swaps.get(own, judged.outcomes[own].verdict)
+            verdict = swaps.get(own, outcomes[own].verdict)
             actions[row] = verdict.action
             beside = shadows.get(row, [])
-            if judged.outcomes[own].plain and own not in swaps:
+            if outcomes[own].plain and own not in swaps:
                 key = b""  # simply approved, however a policy beside sees it
             name = (policy.version, verdict, key, *map(str, beside))
             tail = self._told.get(name)
