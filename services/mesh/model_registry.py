@@ -20,8 +20,9 @@ from services.mesh.bundle import Bundle
 from services.mesh.records import ModelMove, ModelRelease
 
 BOOTSTRAP = "bootstrap"  # the champion before the first promotion: the declared prior
-# Each model beside costs a whole pass over every batch.
-BESIDE_MAX = 3
+# Each model beside costs a whole pass over every batch. One place is for the champion before, three for challengers:
+# labels take a week, so a weekly challenger is still on trial when the next two arrive.
+BESIDE_MAX = 4
 # Bundles are half a megabyte: a scorer that ran for years holds the last few, and a rollback further back brings its
 # bundle with it (``weir models rollback`` does).
 BUNDLES_MAX = 12

@@ -39,6 +39,7 @@ from services.retraining.evidence import Standing
 from services.retraining.settings import Rules
 
 TRAINED, REFUSED, STARTED, TRIGGER = "trained", "training_refused", "training_started", "trigger_refused"
+INTERRUPTED, DRY_RUN = "training_interrupted", "dry_run"
 # One place beside the champion is for the model before it, which is watched.
 TRIALS_MAX = BESIDE_MAX - 1
 NOTED_MAX = 200
@@ -64,10 +65,7 @@ def _released(state: State, event: Released, rules: Rules) -> State:
     if event.is_void:
         return state
     if event.move == "note":
-        if event.kind != STARTED:
-            return state
-        trained_ms = (*state.trained_ms, event.event_time_ms)[-rules.budget :]
-        return replace(state, trained_ms=trained_ms, answered=state.answered | event.answers)
+        return _noted(state, event, rules)
     changed = event.champion != state.champion
     served = state.served | {event.champion} - {BOOTSTRAP}
     since_ms = {trial.model_version: trial.since_ms for trial in state.trials}
@@ -78,6 +76,7 @@ def _released(state: State, event: Released, rules: Rules) -> State:
     brought = {event.model_version: event.cut_off_ms} if event.cut_off_ms else {}
     return replace(
         state,
+        is_training_open=state.is_training_open and not brought,
         champion=event.champion,
         champion_since_ms=event.event_time_ms if changed else state.champion_since_ms,
         served=served,
@@ -86,6 +85,21 @@ def _released(state: State, event: Released, rules: Rules) -> State:
         canary_since_ms=event.event_time_ms if event.canary != state.canary else state.canary_since_ms,
         cut_offs_ms={**state.cut_offs_ms, **brought},
     )
+
+
+def _noted(state: State, event: Released, rules: Rules) -> State:
+    match event.kind:
+        case "training_started" | "dry_run":
+            trained_ms = (*state.trained_ms, event.event_time_ms)[-rules.budget :]
+            answered = state.answered | event.answers
+            return replace(state, trained_ms=trained_ms, answered=answered, is_training_open=event.kind == STARTED)
+        case "training_refused" | "trained":
+            return replace(state, is_training_open=False)
+        case "training_interrupted":
+            # As if it had never been: whatever asked for it asks again.
+            return replace(state, is_training_open=False, trained_ms=state.trained_ms[:-1], answered=frozenset())
+        case _:
+            return state
 
 
 def _alerted(state: State, event: Alerted) -> State:
@@ -130,6 +144,9 @@ def _trained(state: State, event: Trained, rules: Rules) -> tuple[State, list[Ac
 
 def _tick(state: State, tick: Tick, rules: Rules) -> tuple[State, list[Action]]:
     """At most one move a tick: its echo in the journal changes everything that the next one rests on."""
+    if state.is_training_open and not state.training:
+        why = "a training was started and has left no trace: its process or ours was killed"
+        return state, [_note(state, INTERRUPTED, why)]
     for decide in (_take_back, _end_canary, _end_trials, _start_canary):
         state, actions = decide(state, tick, rules)
         if actions:
@@ -228,7 +245,13 @@ def _train(state: State, tick: Tick, rules: Rules) -> tuple[State, list[Action]]
             return state, []
         note = _note(state, TRIGGER, f"{trigger}; not now: {why_not}", rows=tick.counts.rows, frauds=tick.counts.frauds)
         return replace(state, noted=(*state.noted, key)[-NOTED_MAX:]), [note]
-    started = _note(state, STARTED, trigger, rows=tick.counts.rows, frauds=tick.counts.frauds,
+    leaves = _crowded_out(state, tick)
+    if leaves is not None and not rules.is_dry_run:
+        standing = tick.standings.get(leaves.model_version, Standing())
+        why = f"makes room for a new challenger: {_shown(standing)}"
+        return state, [_move(state, leaves.model_version, "retire", why, standing, expects=state.champion)]
+    kind = DRY_RUN if rules.is_dry_run else STARTED
+    started = _note(state, kind, trigger, rows=tick.counts.rows, frauds=tick.counts.frauds,
                     alerts={name: alert.text for name, alert in state.alerts.items()})  # fmt: skip
     if rules.is_dry_run:
         return state, [replace(started, why=f"dry run: would train now ({trigger})")]
@@ -269,9 +292,19 @@ def _guarded(state: State, counts: Counts, rules: Rules) -> str:
     recent = [at for at in state.trained_ms if at > state.clock_ms - rules.budget_ms]
     if len(recent) >= rules.budget:
         return f"budget: {len(recent)} trainings in {rules.budget_ms // 86_400_000} days"
-    if sum(not trial.is_watched for trial in state.trials) >= TRIALS_MAX:
-        return f"places: {TRIALS_MAX} challengers are on trial"
     return ""
+
+
+def _crowded_out(state: State, tick: Tick) -> Trial | None:
+    """Who makes room for a new challenger: who has least to show, the youngest of equals; None: nobody has to."""
+    trials = [trial for trial in state.trials if not trial.is_watched]
+    if len(trials) < TRIALS_MAX:
+        return None
+    candidates = [trial for trial in trials if trial.model_version != state.canary]
+    return min(
+        candidates,
+        key=lambda t: (tick.standings.get(t.model_version, Standing()).log_wealth, -t.since_ms),
+    )
 
 
 def _needed(rules: Rules) -> float:

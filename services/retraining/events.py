@@ -124,6 +124,7 @@ class State:
     cut_offs_ms: Mapping[str, int] = field(default_factory=dict)  # label cut-off of every version released
     trained_ms: tuple[int, ...] = ()  # event times at which trainings were started
     training: str = ""  # why one runs; empty: none does
+    is_training_open: bool = False  # the journal tells of a start and of no end
     alerts: Mapping[str, Alerted] = field(default_factory=dict)  # harm that holds, by alert
     answered: frozenset[str] = frozenset()  # alerts that a training was started for and that still hold
     noted: tuple[str, ...] = ()  # refusals that were told, so that each is told once

@@ -41,7 +41,7 @@ def roster(*moves: tuple[str, str, bytes]) -> Roster:
         ([("a", "promote", b"m"), ("a", "challenge", b"")], "a", []),  # who serves does not run beside itself
         ([("a", "promote", b"")], None, []),  # never had its bytes
         ([("a", "promote", b"m"), ("a", "retire", b""), ("a", "promote", b"")], None, []),
-        ([(v, "challenge", b"m") for v in "abcde"], None, list("cde")),
+        ([(v, "challenge", b"m") for v in "abcde"], None, list("bcde")),
     ],
 )
 def test_who_serves_and_who_runs_beside(
