@@ -48,6 +48,7 @@ def release(kafka: str, partitions: int, key: Ed25519PrivateKey) -> None:
         label=(amounts > np.quantile(amounts, 1 - FRAUD_SHARE)).astype(np.int8),
         observed_ms=time_ms,
         exact=np.ones(len(events), dtype=np.bool_),
+        weight=np.ones(len(events), dtype=np.float32),
     )
     identity = Identity(
         model_version=VERSION,
