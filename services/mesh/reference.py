@@ -93,9 +93,14 @@ def spread_of(counts: npt.NDArray[np.int64]) -> Spread:
     whole = whole / whole.sum()
     psi = ((days - whole) * np.log(days / whole)).sum(axis=1)
     chance = 1.0 / sizes
+    mean = max(0.0, float((psi - freedom * chance).mean()))
+    variance = max(0.0, float(psi.var(ddof=1) - (2 * freedom * chance**2).mean()))
+    # Both a standard error up, so that a short past makes tests cautious; of a variance it is sqrt(2 / (n - 1) +
+    # excess kurtosis / n), and a distance that one cause moves is a chi-squared of one degree, whose excess is 12.
+    few = len(psi)
     return Spread(
-        mean=max(0.0, float((psi - freedom * chance).mean())),
-        variance=max(0.0, float(psi.var() - (2 * freedom * chance**2).mean())),
+        mean=mean + float(np.sqrt(variance / few)),
+        variance=variance * (1 + float(np.sqrt(2 / (few - 1) + 12 / few))),
     )
 
 
