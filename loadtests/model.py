@@ -22,7 +22,7 @@ from services.retraining.train import Settings
 VERSION = "loadtest"
 FRAUD_SHARE = 0.01
 # A third of them validates, and frauds_min of Horizon must be in it.
-EVENTS_MIN = 12_000
+EVENTS_MIN = 24_000
 _EVERYTHING = 1 << 62
 
 
