@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from services.cli import dead_letters, features, models, parity, policy, schemas, send, status, trace, up
+from services.cli import dead_letters, drift, features, models, parity, policy, schemas, send, status, trace, up
 
 _EPILOG = "example: weir up --input payments.parquet --speed max"
 
@@ -13,6 +13,6 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     root = argparse.ArgumentParser(prog="weir", description="Decisions from streams, exactly once.", epilog=_EPILOG)
     commands = root.add_subparsers(metavar="COMMAND", required=True)
-    for module in (up, send, status, trace, dead_letters, models, policy, features, parity, schemas):
+    for module in (up, send, status, trace, dead_letters, models, policy, drift, features, parity, schemas):
         module.add(commands)
     return root

@@ -19,6 +19,7 @@ PROMISED = {
     "dead-letters": {"list", "show", "requeue"},
     "models": {"list", "show", "train", "verify"},
     "policy": {"check", "backtest", "shadow", "publish", "rollback", "retire", "list", "show"},
+    "drift": {"status", "report"},
     "features": {"get", "names"},
     "parity": set(),
     "schemas": {"register", "list"},
