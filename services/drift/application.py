@@ -15,6 +15,7 @@ from typing import Any
 
 import faust
 from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
 
 from services.drift.intake import READ, Intake, Record
 from services.drift.monitor import Monitor
@@ -92,7 +93,11 @@ class Worker:
             if intake is None:
                 self._telemetry.health.idle = False
                 return
-            self._telemetry.health.idle = not await unread(self._app, intake.taken)
+            try:
+                self._telemetry.health.idle = not await unread(self._app, intake.taken)
+            except KafkaError as error:
+                self._telemetry.health.idle = False  # nobody knows while the broker is away, or partitions move
+                logging.warning("ends of topics: %r", error)
             self._tell(intake)
             now_s = asyncio.get_running_loop().time()
             checks = len(intake.monitor.checks) + len(intake.monitor.ledger.history)
@@ -114,7 +119,10 @@ class Worker:
         """State that is good for what comes next; None while another worker has a part of the partitions."""
         if self._intake is not None:
             return self._intake
-        owned = {(tp.topic, tp.partition) for tp in self._app.consumer.assignment()}
+        try:
+            owned = {(tp.topic, tp.partition) for tp in self._app.consumer.assignment()}
+        except ConsumerNotStarted:
+            return None
         loop = asyncio.get_running_loop()
         positions = await loop.run_in_executor(None, self._committed)
         if owned != positions.keys():
