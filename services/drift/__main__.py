@@ -21,6 +21,7 @@ from services.mesh.adapters.kafka_follower import TopicFollower
 from services.mesh.adapters.kafka_reader import KafkaReader, reader_settings
 from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
+from services.mesh.adapters.watchdog import watch
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal, Transient
 from services.mesh.records import DriftAlert
@@ -69,6 +70,7 @@ def main() -> None:
     os.nice(_BESIDE_THE_DATA_PLANE)
     settings.directory.mkdir(parents=True, exist_ok=True)
     telemetry = StageTelemetry(DRIFT.name, clock)
+    watch(telemetry)
     health = HealthServer(telemetry, clock, process.health_host, process.health_port)
     if process.health_file:
         write_port(process.health_file, health.port)

@@ -34,6 +34,8 @@ _BATCH_WAIT_S = 0.25
 _TURN_S = 0.5
 _RETRY_S = 1.0
 _REPORT_EVERY_S = 5.0
+# Longer than a rebalance and a fetch; shorter than anybody would wait for.
+_STALLED_S = 120.0
 EXIT_BUG = 70
 
 
@@ -62,6 +64,7 @@ class Worker:
         self._passed: dict[tuple[str, int], int] = {}
         self._reported_checks = -1
         self._reported_s = 0.0
+        self._moved_records, self._moved_s = -1, 0.0
 
     def forget(self) -> None:
         """Partitions have moved: what is in memory may lack what another worker took."""
@@ -100,11 +103,22 @@ class Worker:
                 logging.warning("ends of topics: %r", error)
             self._tell(intake)
             now_s = asyncio.get_running_loop().time()
+            self._end_if_stalled(now_s)
             checks = len(intake.monitor.checks) + len(intake.monitor.ledger.history)
             may_write = self._telemetry.health.idle or now_s - self._reported_s >= _REPORT_EVERY_S
             if checks != self._reported_checks and may_write:
                 self._reported_checks, self._reported_s = checks, now_s
                 write_report(intake.monitor, self._settings.directory)
+
+    def _end_if_stalled(self, now_s: float) -> None:
+        """Faust consumers were seen to die without a word (faust-streaming/faust#175): records wait and none comes."""
+        health = self._telemetry.health
+        if health.idle is not False or health.records != self._moved_records:
+            self._moved_records, self._moved_s = health.records, now_s
+        elif now_s - self._moved_s > _STALLED_S:
+            logging.critical("fatal: records wait and none has come for %.0f s", now_s - self._moved_s)
+            logging.shutdown()
+            os._exit(EXIT_BUG)
 
     async def _state_at_last(self) -> Intake | None:
         """As ``_state``, however long the broker is away: a batch at hand can wait."""
@@ -113,6 +127,7 @@ class Worker:
                 return await self._state()
             except Transient as transient:
                 logging.warning("no state yet, again in %.0f s: %s", _RETRY_S, transient)
+                self._telemetry.alive()
                 await asyncio.sleep(_RETRY_S)
 
     async def _state(self) -> Intake | None:
@@ -157,6 +172,7 @@ class Worker:
                     break
                 except KafkaError as error:  # the broker is away: nothing is committed meanwhile
                     logging.warning("alert %s again in %.0f s: %r", alert["alert_id"], _RETRY_S, error)
+                    self._telemetry.alive()
                     await asyncio.sleep(_RETRY_S)
             self._known.add((alert["alert_id"], alert["status"]))
             self._telemetry.metrics.add("weir_drift_alerts", 1, alert["kind"])
