@@ -99,7 +99,7 @@ class Worker:
             try:
                 self._telemetry.health.idle = not await unread(self._app, intake.taken)
             except KafkaError as error:
-                self._telemetry.health.idle = False  # nobody knows while the broker is away, or partitions move
+                self._telemetry.health.idle = None  # nobody knows while the broker is away, or partitions move
                 logging.warning("ends of topics: %r", error)
             self._tell(intake)
             now_s = asyncio.get_running_loop().time()
