@@ -7,7 +7,7 @@
         lateness: 1d                      # how far behind its entity's newest event one may come and be placed exactly
         exact_events_max: 4096            # above so many kept events the oldest of an entity become tiles
         tile_width: 1h                    # doubled for an entity when memory is short
-        memory: 640M                      # of all partitions; above it the oldest events of all become tiles
+        memory: 1G                        # of all partitions; above it the oldest events of all become tiles
         features:
           - names: "customer_count_{window}"   # one feature a window
             op: count

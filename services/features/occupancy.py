@@ -5,9 +5,10 @@ While the counts fit the budget, everything stays exact. When they do not, the n
 older is folded into tiles (see ``state``), the coarser the more of it there is. So what is folded is a function of the
 partition's own log: a replay, a rebuild and the parity check come to the same. Nothing here looks at a machine.
 
-A budget of ``memory`` bytes is ``memory / 32`` events: 16 bytes for an entry, up to 8 for the room that an entity's
-next compaction reclaims, and 8 for the tiles of everything older. Beside it each entity costs its key and header, 150
-to 200 bytes in Redis, and up to 15 events that are too few to fold.
+A budget of ``memory`` bytes is ``memory / 48`` events: 16 bytes for an entry and up to 8 for the tiles of everything
+older, twice, because Redis allocates as much again ahead of a value that is appended to (which is also where entries
+stand until the next compaction). Beside it each entity costs its key and header, 150 to 200 bytes, and up to 15 events
+that are too few to fold.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from struct import Struct, error
 from typing import Final
 
 QUARTER_MS: Final = 6 * 3_600_000
-BYTES_AN_EVENT: Final = 32
+BYTES_AN_EVENT: Final = 48
 NEVER_MS: Final = -(2**63)
 
 # A tile takes as much as three events, so it pays from six on, at a budget that is exactly full. With r times as many

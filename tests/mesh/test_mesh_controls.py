@@ -25,13 +25,13 @@ SEEDS = range(12)
 
 
 def found(
-    parts: dict[str, Any] | None = None, torn: bool = False, loss: float = 0.01, steps: int = 80, memory: str = "640M"
+    parts: dict[str, Any] | None = None, torn: bool = False, loss: float = 0.01, steps: int = 80, memory: str = "1G"
 ) -> str:
     """The first promise that the checker finds broken in some histories; empty when it finds none."""
     for seed in SEEDS:
         random = Random(seed)
         mesh = type("SeededMesh", (Mesh,), parts or {})(
-            random.randint(1, 3) if memory == "640M" else 1, random.choice((20, 3_000)), memory=memory
+            random.randint(1, 3) if memory == "1G" else 1, random.choice((20, 3_000)), memory=memory
         )
         try:
             play(mesh, random, steps, torn, loss)

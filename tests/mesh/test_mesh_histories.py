@@ -15,10 +15,10 @@ from whole_mesh import Mesh
 _SETTINGS = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-def history(seed: int, steps: int, torn: bool = False, exact_events_max: int = 4_096, memory: str = "640M") -> Verdict:
+def history(seed: int, steps: int, torn: bool = False, exact_events_max: int = 4_096, memory: str = "1G") -> Verdict:
     random = Random(seed)
     wait_ms_max = random.choice((0, 20, 3_000))
-    partitions = random.randint(1, 2 if memory == "1k" else 4)  # 32 events in all: few partitions, or none has many
+    partitions = random.randint(1, 2 if memory == "1k" else 4)  # 21 events in all: few partitions, or none has many
     mesh = Mesh(partitions, wait_ms_max, random.choice((2, 8, 1_000)), exact_events_max, memory)
     play(mesh, random, steps, torn)
     mesh.settle()

@@ -110,7 +110,7 @@ def _tag(event: dict[str, Any]) -> int:
 
 def _oracle(mesh: Mesh, name: Literal["customer", "terminal"]) -> FeatureOracle:
     view = mesh.feature_set.view(name)
-    return FeatureOracle(name, view.exact_events_max, max(1, view.memory_bytes // 32 // mesh.partitions))
+    return FeatureOracle(name, view.exact_events_max, max(1, view.memory_bytes // 48 // mesh.partitions))
 
 
 def _check_customer_features(mesh: Mesh, verdict: Verdict) -> dict[tuple[str, str], dict[str, Any]]:

@@ -58,11 +58,11 @@ _LABEL_LANE = 1
 
 
 @cache
-def feature_set(exact_events_max: int, memory: str = "640M") -> FeatureSet:
+def feature_set(exact_events_max: int, memory: str = "1G") -> FeatureSet:
     """The declared features, but for how much is kept one by one, of an entity and of all: little, so that tiles come
     up."""
     text = FEATURES_TEXT.replace("exact_events_max: 4096", f"exact_events_max: {exact_events_max}")
-    text = text.replace("memory: 640M", f"memory: {memory}")
+    text = text.replace("memory: 1G", f"memory: {memory}")
     return load_feature_set(text, "features.yaml")
 
 
@@ -174,7 +174,7 @@ class Mesh:
         feature_wait_ms_max: int = 20,
         entities_max: int = 6,
         exact_events_max: int = 4_096,
-        memory: str = "640M",
+        memory: str = "1G",
     ) -> None:
         self.feature_set = feature_set(exact_events_max, memory)
         self._pinned = pinned(self.feature_set)

@@ -7,7 +7,7 @@ from services.features.definitions import load_feature_set
 from services.mesh.errors import Fatal
 
 # Any real change of what vectors hold must change this, and be meant: served vectors and models are bound to it.
-CONTENT_HASH = "094d9f0f885ac675"
+CONTENT_HASH = "a3814185fff00c9a"
 
 OPS = "amount, is_weekend, is_night, count, amount_mean, fraud_rate, known_fraud_rate, known_labels"
 DURATION = "write a whole number above 0 and s, m, h or d, as in 5m or 30d"

@@ -19,7 +19,7 @@ from services.mesh.ports import InRecord
 
 FEATURES_TEXT = files("schemas").joinpath(DECLARED).read_text()
 FEATURES = load_feature_set(FEATURES_TEXT, DECLARED)
-SQUEEZED = load_feature_set(FEATURES_TEXT.replace("memory: 640M", "memory: 1k"), DECLARED)
+SQUEEZED = load_feature_set(FEATURES_TEXT.replace("memory: 1G", "memory: 1k"), DECLARED)
 HOUR_MS = 3_600_000
 START_MS = 1_522_540_800_000
 
