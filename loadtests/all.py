@@ -20,6 +20,8 @@ TESTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...] | None], ...] = (
     ("loadtests.ingestion_cost", (), ("--events", "4000")),
     ("loadtests.policy_cost", (), None),
     ("loadtests.scoring_cost", (), ()),
+    ("loadtests.profile_cost", (), ()),
+    ("loadtests.drift_power", (), ("--quick",)),
     ("loadtests.feedback_memory", (), ("--decisions", "200000", "--outcomes", "10000")),
     ("loadtests.replay", (), ("--quick", "--no-gate")),
     ("loadtests.recovery", (), ("--quick", "--no-gate")),
