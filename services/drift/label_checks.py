@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from services.drift.comparing import Subject, finding
-from services.drift.days import ALL, DAY_MS, Days
+from services.drift.days import ALL, DAY_MS, DAYS_KEPT, Days
 from services.drift.distributions import normal_quantile, normal_survival
 from services.drift.finding import Finding
 from services.drift.labels import POPULATIONS, Budgeted, LabelBook, Population
@@ -39,7 +39,7 @@ def check_labels(days: Days, book: LabelBook, now_ms: int, models: Models, rate:
     """All that can be tested at ``now_ms``. ``rate``: false-alarm rate of a family."""
     serving = days.models("scoring", now_ms // DAY_MS - 1).most_common(1)
     for population in POPULATIONS:
-        last = last_day(book, population, now_ms)
+        last = last_day(days, book, population, now_ms)
         found = _window(book, population, last)
         if found is None:
             continue
@@ -50,14 +50,16 @@ def check_labels(days: Days, book: LabelBook, now_ms: int, models: Models, rate:
             continue  # one that was replaced is nobody's trouble any more
         yield from _precision(days, book, population, (first, last), at, known, rate / len(POPULATIONS))
         yield _gap(population, (first, last), at, known, rate / len(POPULATIONS))
-    yield from _calibration(book, now_ms, models, rate)
+    yield from _calibration(days, book, now_ms, models, rate)
 
 
-def last_day(book: LabelBook, population: Population, now_ms: int) -> int:
-    """The latest day that ``population`` is complete for."""
-    if population == "matured":
-        return book.matured_day(now_ms)
-    return now_ms // DAY_MS - _REVIEW_LAG_DAYS
+def last_day(days: Days, book: LabelBook, population: Population, now_ms: int) -> int:
+    """The latest day that ``population`` is complete for; -1: there is none."""
+    last = now_ms // DAY_MS - _REVIEW_LAG_DAYS
+    if population == "reviewed":
+        return last
+    days_back = range(last, last - DAYS_KEPT, -1)
+    return next((day for day in days_back if book.has_matured(day, days.models("scoring", day).total())), -1)
 
 
 def promised(days: Days, known: KnownModel, span: tuple[int, int], budget: int) -> AtBudget | None:
@@ -72,7 +74,7 @@ def promised(days: Days, known: KnownModel, span: tuple[int, int], budget: int) 
 
 def _window(book: LabelBook, population: Population, last: int) -> tuple[int, Budgeted] | None:
     """First day and labels of the shortest window up to ``last`` with LABELS_MIN labels, but at least WINDOW_DAYS."""
-    if population == "matured" and not book.matured_seen:
+    if last < 0:
         return None
     for length in range(WINDOW_DAYS, WINDOW_DAYS_MAX + 1):
         at = book.at_budget(population, last - length + 1, last)
@@ -155,11 +157,11 @@ def _gap(population: Population, span: tuple[int, int], at: Budgeted, known: Kno
     )
 
 
-def _calibration(book: LabelBook, now_ms: int, models: Models, rate: float) -> Iterator[Finding]:
+def _calibration(days: Days, book: LabelBook, now_ms: int, models: Models, rate: float) -> Iterator[Finding]:
     """Two-sided test that frauds differ from promised frauds by more than is tolerated, on a week of matured days."""
-    last = book.matured_day(now_ms)
+    last = last_day(days, book, "matured", now_ms)
     first = last - WINDOW_DAYS_MAX + 1
-    if not book.matured_seen:
+    if last < 0:
         return
     by_model = {version: book.worth(first, last, version) for version in book.models(first, last)}
     for version, worth in by_model.items():

@@ -1,6 +1,6 @@
 """Labels merged into days of event time: what scores were worth, overall and at the alert budget. Pure.
 
-Two populations, because who is labelled decides what a measure means. *matured*: days so old that every event has its
+Two populations, because who is labelled decides what a measure means. *matured*: days of which nearly every event has a
 label, observed or by age. *reviewed*: events that an analyst looked at; they chose by score alone, before anybody knew
 the outcome, so among the highest scores this population tells the truth within a day. Labels of other sources are not
 taken early: chargebacks come for fraud alone, and a share among them would be 1.
@@ -30,6 +30,7 @@ POPULATIONS: tuple[Population, ...] = ("matured", "reviewed")
 # Observed labels are remembered until their day is forgotten: frauds and reviews, some per cent of events. Beyond the
 # bound the oldest are let go, and a revision of theirs is not taken.
 OBSERVED_MAX = 2_000_000
+MATURED = 0.95  # share of a day's events that have a label
 _EDGES: list[float] = SCORE_EDGES.tolist()
 
 
@@ -93,11 +94,6 @@ class _Highest:
         return iter(self._heap)
 
 
-class _Observed(NamedTuple):
-    version: int
-    fraud: bool
-
-
 class Budgeted(NamedTuple):
     """Of the labelled events among the day's highest scores, over some days."""
 
@@ -116,14 +112,13 @@ class LabelBook:
         self.horizon_ms = horizon_ms  # until a matured label has told what it really is
         self._worth: dict[int, dict[str, Worth]] = {}
         self._highest: dict[tuple[int, Population], _Highest] = {}
-        self._observed: dict[bytes, _Observed] = {}
+        self._observed: dict[bytes, int] = {}  # twice the version, one more for fraud: small integers cost nothing
         self._observed_by_day: dict[int, list[bytes]] = {}
         self.newest_observed_ms = 0
         self.newest_event_ms = 0
         self.labels = 0
         self.repeats = 0
         self.matured_seen = False
-        self.matured_until_ms = 0  # latest moment at which a label matured by age
 
     def add(self, label: Labelled) -> None:
         """Take one label."""
@@ -132,20 +127,19 @@ class LabelBook:
         self.newest_event_ms = max(self.newest_event_ms, label["event_time_ms"])
         if day < self.newest_event_ms // DAY_MS - DAYS_KEPT:
             return
-        event = blake2b(f"{label['customer_id']}\0{label['event_id']}".encode(), digest_size=12).digest()
+        event = blake2b(f"{label['customer_id']}\0{label['event_id']}".encode(), digest_size=8).digest()
         fraud, version = label["label"] == "fraud", label["label_version"]
         place = bisect_right(_EDGES, label["score"])
         worth = self._worth.setdefault(day, {}).setdefault(label["model_version"], Worth())
         known = self._observed.get(event)
         if version == 0:
             self.matured_seen = True
-            self.matured_until_ms = max(self.matured_until_ms, label["observed_time_ms"])
             self.horizon_ms = label["label_age_ms"]
         if known is not None:
-            if version <= known.version:
+            if version <= known // 2:
                 self.repeats += 1
                 return
-            worth.add(label["score"], place, fraud=known.fraud, times=-1)
+            worth.add(label["score"], place, fraud=bool(known % 2), times=-1)
         elif version > 0 and self.matured_seen and label["label_age_ms"] > self.horizon_ms:
             # Observed after its day had matured: it was counted as genuine then. (That label is not remembered: they
             # are nearly all events.)
@@ -153,7 +147,7 @@ class LabelBook:
         worth.add(label["score"], place, fraud=fraud)
         self.labels += 1
         if version > 0:
-            self._remember(day, event, _Observed(version, fraud))
+            self._remember(day, event, 2 * version + fraud)
         top = Top(label["score"], event, label["model_version"])
         self._of(day, "matured").add(top, fraud=fraud)
         if label["label_source"] == "analyst" or event in self._of(day, "reviewed").fraud:
@@ -188,18 +182,18 @@ class LabelBook:
                 models[top.model_version] = models.get(top.model_version, 0) + 1
         return Budgeted(records, frauds, expected, variance, models)
 
-    def matured_day(self, now_ms: int) -> int:
-        """The latest day whose events all have their labels.
+    def has_matured(self, day: int, scored: int) -> bool:
+        """Whether ``day``, with so many scored events, is labelled so far that it will hardly change any more.
 
-        By the clock of the labels where it is behind: a day that is half labelled has more fraud than it will have in
-        the end. One day of grace, because partitions mature one after the other.
+        Told by the labels themselves: a day that is half labelled has more fraud than it will have in the end, and how
+        long labels take is a matter of who observes.
         """
-        return (min(now_ms, self.matured_until_ms) - self.horizon_ms) // DAY_MS - 2
+        return scored > 0 and sum(int(w.counts.sum()) for w in self._worth.get(day, {}).values()) >= MATURED * scored
 
     def _of(self, day: int, population: Population) -> _Highest:
         return self._highest.setdefault((day, population), _Highest(self.budget))
 
-    def _remember(self, day: int, event: bytes, observed: _Observed) -> None:
+    def _remember(self, day: int, event: bytes, observed: int) -> None:
         if event not in self._observed:
             self._observed_by_day.setdefault(day, []).append(event)
         self._observed[event] = observed

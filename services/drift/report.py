@@ -91,7 +91,7 @@ def _day(monitor: Monitor, check: Check) -> dict[str, Any]:
     realised: dict[str, Any] = {}
     for population in POPULATIONS:
         at = book.at_budget(population, check.day, check.day)
-        if at.records and (population == "reviewed" or check.day <= book.matured_day(monitor.clock_ms)):
+        if at.records and (population == "reviewed" or book.has_matured(check.day, check.records)):
             realised[population] = {
                 "precision": at.frauds / at.records, "labelled": at.records,
                 "age_days": (monitor.clock_ms - (check.day + 1) * DAY_MS) / DAY_MS,

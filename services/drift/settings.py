@@ -18,7 +18,7 @@ class DriftSettings:
     # One a week is what a person looks into without learning to look away.
     false_alarms_per_week: float
     budget_per_day: int  # alerts that reviewers can work off: where precision is measured
-    # From this age (event time) on a day's labels are complete; the feedback service matures them by the same age.
+    # Until a matured label has told its age: how long the first label may take before silence is an alert.
     label_horizon_ms: int
     retrain_days_max: int  # without a new model for longer, somebody should know
     # No label for longer while decisions go on; a replay of months runs days ahead of its labels.

@@ -179,13 +179,14 @@ def test_chargebacks_alone_are_no_population() -> None:
     assert book_of(label("e")).at_budget("reviewed", START_DAY, START_DAY).records == 0
 
 
-def test_a_day_has_matured_only_when_the_labels_clock_says_so() -> None:
-    book = book_of()
-    world = World(2, 200)
-    for number in range(START_DAY, START_DAY + 12):
-        morning, late = labels_of(world.day(number), number)
-        for one in [*morning, *late]:
-            book.add(one)
-    newest = book.matured_until_ms
-    assert book.matured_day(10**15) == (newest - 7 * DAY_MS) // DAY_MS - 2
-    assert book.matured_day(0) < 0
+def test_a_day_has_matured_when_nearly_all_of_it_is_labelled() -> None:
+    book, day = book_of(), World(2, 200).day(START_DAY)
+    morning, late = labels_of(day, START_DAY)
+    labels, events = [*morning, *late], len(day.rows)
+    for one in labels[: int(0.9 * events)]:
+        book.add(one)
+    assert not book.has_matured(START_DAY, events)
+    for one in labels[int(0.9 * events) :]:
+        book.add(one)
+    assert book.has_matured(START_DAY, events)
+    assert not book.has_matured(START_DAY + 1, 0)
