@@ -2,106 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from runtime_bench import OUTPUT, TOPIC, Bench, Echo, once
 
-from services.mesh.adapters.memory import Crash, ManualClock, MemoryBroker, MemoryLog
-from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
-from services.mesh.flood import REJECTS_MAX
-from services.mesh.headers import LANE, WEIR, Hop, find, pack_hop, unpack_hop
-from services.mesh.ports import CommittedOffset, InRecord, OutRecord
-from services.mesh.runtime import BATCH_WAIT_MS, FENCES_MAX, StageRuntime
-from services.mesh.stage import Emit, dead_letter
-from services.mesh.telemetry import StageTelemetry
+from services.mesh.adapters.memory import Crash, MemoryLog
+from services.mesh.errors import Transient
+from services.mesh.headers import LANE, WEIR, Hop, find, unpack_hop
+from services.mesh.ports import InRecord, OutRecord
+from services.mesh.runtime import BATCH_WAIT_MS, StageRuntime
+from services.mesh.stage import Emit
 from services.mesh.topics import DEAD_LETTERS
-from services.mesh.topology import SCORING, Stage
+from services.mesh.topology import SCORING
 from services.mesh.watermark import Marks
-
-TOPIC, OUTPUT = SCORING.consumes.name, "scores.v1"
-
-
-class Echo:
-    """Emits each record's value, twice where it is b"twice", and notes everything that it is told."""
-
-    def __init__(self, notes: list[object]) -> None:
-        self.notes = notes
-        self.fails: Exception | None = None
-
-    def assign(self, partition: int, committed: CommittedOffset, marks: Marks) -> None:
-        self.notes.append(("assign", partition, committed.offset, marks))
-
-    def revoke(self, partition: int) -> None:
-        self.notes.append(("revoke", partition))
-
-    def step(self, batch: Sequence[InRecord]) -> list[Emit]:
-        self.notes.append(("step", [record.value for record in batch]))
-        if self.fails is not None:
-            error, self.fails = self.fails, None
-            raise error
-        emits = []
-        for source, record in enumerate(batch):
-            if record.value == b"bad":
-                poison = Poison(RejectCode.UNDECODABLE, "bad", "field")
-                emits.append(dead_letter(record, source, "scoring", poison))
-                continue
-            for _ in range(2 if record.value == b"twice" else 1):
-                emits.append(Emit(OUTPUT, record.key, record.value, record.partition, source))
-        return emits
-
-    def committed(self, offsets: dict[int, CommittedOffset]) -> None:
-        self.notes.append(("committed", {p: c.offset for p, c in offsets.items()}))
-
-    def idle(self) -> bool | None:
-        self.notes.append("idle")
-        return None
-
-
-class Bench:
-    """One stage on a twin broker with two partitions."""
-
-    def __init__(self, stage: Stage = SCORING) -> None:
-        self.clock = ManualClock()
-        self.broker = MemoryBroker(2, self.clock)
-        self.notes: list[object] = []
-        self.handlers: list[Echo] = []
-        self.crash: Callable[[str], None] = lambda point: None
-        self.stage = stage
-        self.previous = 0
-        self.telemetry = StageTelemetry(stage.name, self.clock)
-
-    def feed(self, *values: bytes | None, partition: int = 0, header: bytes | None = None) -> None:
-        for value in values:
-            hop = pack_hop(Hop(7, 70 + self.previous, 5, self.previous, 0)) if header is None else header
-            self.previous += 1
-            self.broker.produce(TOPIC, b"k", value, partition, [("traceparent", b"00-t"), (WEIR, hop)])
-
-    def runtime(self, slot: str = "0", log: MemoryLog | None = None) -> StageRuntime:
-        log = log or MemoryLog(self.broker, self.stage.name, TOPIC, slot, lambda point: self.crash(point))
-        return StageRuntime(self.stage, log, self._handler, self.clock, self.telemetry)
-
-    def started(self, slot: str = "0") -> StageRuntime:
-        runtime = self.runtime(slot)
-        runtime.begin()
-        return runtime
-
-    def out(self, topic: str = OUTPUT) -> list[bytes | None]:
-        return [record.value for record in self.broker.all_records(topic)]
-
-    def _handler(self) -> Echo:
-        self.handlers.append(Echo(self.notes))
-        return self.handlers[-1]
-
-
-def once(point: str, error: BaseException) -> Callable[[str], None]:
-    armed = [error]
-
-    def crash(at: str) -> None:
-        if at == point and armed:
-            raise armed.pop()
-
-    return crash
 
 
 def test_the_order_of_effects() -> None:
@@ -281,132 +196,6 @@ def test_partitions_that_come_are_known_before_their_first_batch() -> None:
     bench.started().turn()
     kinds = [note[0] for note in bench.notes]  # type: ignore[index]
     assert kinds == ["assign", "assign", "step", "committed", "i"]
-
-
-class Stopping(MemoryLog):
-    """Stops its runtime after some turns, as a signal does at any moment."""
-
-    runtime: StageRuntime
-    turns = 0
-    stop_after = 5
-    failures: int = 0
-    error: type[Transient] = Transient
-
-    def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
-        self.turns += 1
-        if self.turns >= self.stop_after:
-            self.runtime.stop.set()
-        if self.failures:
-            self.failures -= 1
-            raise self.error("out of luck")
-        return super().poll(records_max, wait_ms)
-
-
-def stopping(bench: Bench) -> tuple[StageRuntime, Stopping]:
-    log = Stopping(bench.broker, bench.stage.name, TOPIC, "0", lambda point: bench.crash(point))
-    log.runtime = bench.runtime(log=log)
-    log.runtime.stop.wait = lambda timeout=None: bool(bench.clock.sleep_s(timeout or 0))  # type: ignore[method-assign]
-    return log.runtime, log
-
-
-def test_stopping_finishes_the_batch_and_leaves() -> None:
-    bench = Bench()
-    bench.feed(b"a")
-    runtime, log = stopping(bench)
-    log.stop_after = 1
-    runtime.run()
-    assert bench.out() == [b"a"]
-    assert bench.notes[-2:] == [("committed", {0: 1}), "idle"]
-    assert bench.broker.groups["scoring"].members == {}
-    assert not bench.telemetry.health.ready
-    assert bench.telemetry.health.partitions == []
-
-
-def test_run_opens_anew_after_a_transient_and_goes_on() -> None:
-    bench = Bench()
-    bench.feed(b"a", b"b")
-    bench.crash = once("before_commit", Transient("a moment"))
-    runtime, _ = stopping(bench)
-    runtime.run()
-    assert bench.out() == [b"a", b"b"]
-    assert bench.telemetry.health.last_error == "a moment"
-
-
-def test_waits_between_reopenings_grow_and_the_loop_counts_as_alive() -> None:
-    bench = Bench()
-    runtime, log = stopping(bench)
-    log.failures, log.stop_after = 6, 7
-    started_s = bench.clock.monotonic_s()
-    runtime.run()
-    assert bench.clock.monotonic_s() - started_s == pytest.approx(0.4 + 0.8 + 1.6 + 3.2 + 5 + 5, abs=0.1)
-    assert bench.clock.monotonic_s() - bench.telemetry.health.last_turn_s < 0.1
-
-
-def test_two_processes_with_one_slot_end_in_a_clear_error() -> None:
-    bench = Bench()
-    runtime, log = stopping(bench)
-    log.failures, log.stop_after, log.error = FENCES_MAX, 99, Fenced
-    with pytest.raises(Fatal, match="does another process hold this slot"):
-        runtime.run()
-
-
-def test_being_fenced_now_and_then_is_no_fight() -> None:
-    """Rebalances of a quiet stage, hours apart: no batch in between, and no reason to give up."""
-    bench = Bench()
-    runtime, log = stopping(bench)
-    log.failures, log.stop_after, log.error = FENCES_MAX + 2, FENCES_MAX + 3, Fenced
-    begin = runtime.begin
-
-    def long_session() -> None:
-        begin()
-        bench.clock.advance_ms(3_600_000)
-
-    runtime.begin = long_session  # type: ignore[method-assign]
-    runtime.run()
-
-
-def test_a_flood_of_rejects_halts_the_stage() -> None:
-    bench = Bench()
-    bench.feed(*[b"bad"] * (3 * REJECTS_MAX))
-    runtime = bench.started()
-    for _ in range(20):
-        runtime.turn()
-    refused = len(bench.out(DEAD_LETTERS.name))
-    assert REJECTS_MAX <= refused < REJECTS_MAX + 500, "the batch that reaches the limit is the last"
-    assert not bench.telemetry.health.ready
-    assert "weir dead-letters list" in bench.telemetry.health.halted
-
-
-def test_a_halt_outlasts_reopenings_and_rebalances() -> None:
-    bench = Bench()
-    bench.feed(*[b"bad"] * (2 * REJECTS_MAX))
-    runtime = bench.started()
-    for _ in range(6):
-        runtime.turn()
-    refused = len(bench.out(DEAD_LETTERS.name))
-    runtime.end()
-    runtime.begin()
-    for _ in range(6):
-        runtime.turn()
-    other = bench.started("1")
-    other.end()
-    bench.feed(b"fine", partition=1)
-    for _ in range(6):
-        runtime.turn()
-    assert len(bench.out(DEAD_LETTERS.name)) == refused
-    assert bench.out() == []
-    assert not bench.telemetry.health.ready
-    assert bench.telemetry.health.halted
-
-
-def test_some_rejects_halt_nothing() -> None:
-    bench = Bench()
-    bench.feed(*[b"bad", b"a", b"a"] * 1_000)
-    runtime = bench.started()
-    for _ in range(8):
-        runtime.turn()
-    assert len(bench.out()) == 2_000
-    assert bench.telemetry.health.ready
 
 
 def test_dead_letters_take_no_ordinal() -> None:
