@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
     )
     add_("--scenario", help="a named run of several worlds")
     add_("--world", help="which simulated world: default, or the scenario's, drift")
+    add_("--record", action="store_true", help="leave decisions and moments in files, for the scenario")
     add_("--no-drift", action="store_true", help="nobody watches for drift: models are trained by schedule alone")
     add_("--seed", type=int, help="of the simulated world (default: 1)")
     add_("--days", type=int, help="of the simulated world, history included (default: without end)")
@@ -64,6 +65,8 @@ def run(given: argparse.Namespace) -> int:
         label_delay=given.label_delay or LABEL_DELAY_DEFAULT,
         partitions=given.partitions,
         instances=given.instances,
+        judged=given.input if _waits(given) else None,
+        record=given.record,
         drift=not given.no_drift,
         environment={},
     )

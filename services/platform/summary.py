@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from services.mesh.errors import RejectCode
 from services.platform.scan import Ledger
+
+if TYPE_CHECKING:  # it brings xgboost, which nobody who starts a mesh should wait for
+    from services.platform.quality import Quality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,7 @@ class Summary:
     latency_ms: Mapping[str, int | None]
     models: Sequence[ServedModel]  # in the order in which they served
     seconds: float
+    quality: Quality | None = None  # where the input tells the truth, and somebody asked for labels
 
 
 def to_json(summary: Summary) -> str:
@@ -44,6 +49,8 @@ def to_json(summary: Summary) -> str:
         "models": [{"version": m.version, "from": m.from_event_time_ms, "why": m.why} for m in summary.models],
         "seconds": round(summary.seconds, 1),
     }
+    if summary.quality is not None:
+        document["quality"] = summary.quality.as_json()
     return json.dumps(document, indent=2) + "\n"
 
 
@@ -55,6 +62,12 @@ def to_text(summary: Summary) -> str:
         f"rate           {summary.rate_per_s:>10,.1f}  decisions/s, from first to last",
         f"latency        {shown['p50']:>10}  ms p50, p99 {shown['p99']}, p99.9 {shown['p999']}, append to decision",
     ]
+    if summary.quality is not None:
+        lines += [
+            f"quality        {summary.quality.online:>10.4f}  average precision of the recorded scores;"
+            f" {summary.quality.offline:.4f} offline, trained weekly on the same",
+            f"{'':27}{summary.quality.population}",
+        ]
     titles = ["models", *[""] * len(summary.models)]
     for title, model in zip(titles, summary.models, strict=False):
         lines.append(f"{title:13} {model.version} from {_time(model.from_event_time_ms)}: {model.why}")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
@@ -40,6 +41,9 @@ from services.platform.supervisor import State
 from services.platform.tail import DecisionTail
 from services.platform.view import Snapshot, View
 
+if TYPE_CHECKING:
+    from services.platform.quality import Quality
+
 EXIT_INTERRUPTED = 130
 _TURN_S = 0.05
 _LOOK_EVERY_S = 1.0
@@ -62,6 +66,8 @@ class UpSettings:
     label_delay: str
     partitions: int
     instances: int
+    judged: str | None  # the input, when its scores are to be judged at the end
+    record: bool  # leave decisions and moments in files
     drift: bool  # False: nobody watches, the schedule alone trains
     environment: Mapping[str, str]  # further settings of the stages
 
@@ -278,11 +284,26 @@ class _Mesh:
             latency_ms=tail.percentiles(),
             models=self._served(tail),
             seconds=time.monotonic() - self._started_s,
+            quality=self._quality(),
         )
         write_atomically(self._data.summary, to_json(summary))
         self._view.close()
         console.print(f"\n{to_text(summary)}", markup=False, highlight=False, soft_wrap=True, end="")
         return self._exit_status(ledger)
+
+    def _quality(self) -> Quality | None:
+        """Of the scores, where somebody asked for labels; a record for whoever asked for that."""
+        from services.platform.judging import judge_file, record  # xgboost: 2 s that the start need not wait for
+
+        settings = self._settings
+        if self._interrupted or self._state_of("kafka") is not State.HEALTHY:
+            return None
+        if settings.record:
+            record(self._endpoints.kafka, self._data.path)
+        if settings.judged is None:
+            return None
+        self._view.happened("judging the scores of the last three weeks")
+        return judge_file(self._endpoints.kafka, settings.judged, settings.label_delay)
 
     def _settled(self) -> Ledger | None:
         """The account, None when there was no time or no broker to settle it."""
