@@ -71,6 +71,7 @@ class Sender:
         self._holds = holds
         self._hold_ms: float = math.inf if holds is None else holds.after(self._begins_ms())
         self._moved = asyncio.Event()
+        self._outcomes_moved = asyncio.Event()  # its own: news of outcomes are no sign that decisions still come
         self._quiet_s = QUIET_S
         self._acknowledged_s = time.monotonic()
         self._pacer: Pacer | None = None
@@ -95,7 +96,7 @@ class Sender:
         self._outcomes_unread = count
         while self._outcomes_sent and self._outcomes_sent[0][1] <= self.counts.outcomes - count:
             self._outcomes_sent.popleft()
-        self._moved.set()
+        self._outcomes_moved.set()
 
     @property
     def in_flight(self) -> int:
@@ -224,9 +225,9 @@ class Sender:
     async def _wait(self) -> None:
         """Until the next tick; when the window is full, until the mesh moves, or has nothing left to move."""
         if self.counts.waiting == "outcomes":
-            self._moved.clear()
+            self._outcomes_moved.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), QUIET_S)
+                await asyncio.wait_for(self._outcomes_moved.wait(), QUIET_S)
             return
         if self.counts.waiting != "window":
             await asyncio.sleep(TICK_S)

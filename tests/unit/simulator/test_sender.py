@@ -161,6 +161,22 @@ def test_when_all_stages_are_idle_the_window_moves_on() -> None:
     assert max(times) - min(times) > 12 * HOUR_MS
 
 
+def test_news_of_outcomes_are_no_sign_that_decisions_still_come() -> None:
+    run = bench(deciding=False, idle=True)
+
+    async def both() -> None:
+        async def news() -> None:
+            while not run.stopping.is_set():
+                run.sender.outcomes_unread(0)
+                await asyncio.sleep(0.05)
+
+        await asyncio.gather(run_for(run, 1.6), news())
+
+    asyncio.run(both())
+    times = [event["event_time_ms"] for event in run.log.sent("events")]
+    assert max(times) - min(times) > 12 * HOUR_MS
+
+
 def test_events_a_second_are_kept() -> None:
     run = bench(speed=PerSecond(400.0), days=30)
     sender, _, _ = run.sender, run.log, run.ledger
