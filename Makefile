@@ -8,6 +8,7 @@ DATA ?=
 LABEL_DELAY ?=
 REVIEWED ?=
 SCENARIO ?=
+SEEDS ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -20,14 +21,15 @@ POMS := $(wildcard services/platform/*.pom.xml)
 flag = $(if $(2),$(1) '$(subst ','\'',$(2))')
 FLAGS = $(call flag,--input,$(INPUT)) $(call flag,--speed,$(SPEED)) $(call flag,--for,$(FOR)) \
 	$(call flag,--data-dir,$(DATA)) $(call flag,--label-delay,$(LABEL_DELAY)) \
-	$(call flag,--reviewed,$(REVIEWED)) $(call flag,--scenario,$(SCENARIO))
+	$(call flag,--reviewed,$(REVIEWED)) $(call flag,--scenario,$(SCENARIO)) \
+	$(call flag,--seeds,$(SEEDS))
 
 .PHONY: help setup run test check format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "make run takes INPUT=file SPEED=max|<factor>|<N>/s FOR=seconds DATA=dir LABEL_DELAY=7d REVIEWED=N SCENARIO=name"
+	@echo "make run takes INPUT=file SPEED=max|<factor>|<N>/s FOR=seconds DATA=dir LABEL_DELAY=7d REVIEWED=N SCENARIO=drift SEEDS=1,2"
 
 setup: $(VENV)/stamp $(JARS) ## the environment from the lock, and the jars through Maven
 

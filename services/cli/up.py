@@ -11,6 +11,8 @@ from services.cli.shared import DATA_DIR_DEFAULT, Commands
 from services.mesh.errors import Fatal
 from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 from services.mesh.watermark import check_partitions
+from services.platform.scenario import scenario
+from services.platform.scenario_plan import SEEDS_DEFAULT
 from services.platform.up import UpSettings, up
 from services.simulator.settings import read_settings
 from services.simulator.sources import open_source
@@ -40,7 +42,8 @@ def add(commands: Commands) -> None:
     add_(
         "--reviewed", type=int, default=0, metavar="N", help="customers that analysts review each evening (default: 0)"
     )
-    add_("--scenario", help="a named run of several worlds")
+    add_("--scenario", help="a run of several worlds, side by side: drift")
+    add_("--seeds", metavar="1,2,..", help="of the scenario's worlds (default: 1,2,3,4,5)")
     add_("--world", help="which simulated world: default, or the scenario's, drift")
     add_("--record", action="store_true", help="leave decisions and moments in files, for the scenario")
     add_("--no-drift", action="store_true", help="nobody watches for drift: models are trained by schedule alone")
@@ -56,6 +59,8 @@ def add(commands: Commands) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Check what can be checked before anything starts, then start it."""
+    if given.scenario or given.seeds:
+        return scenario(given.scenario or "", _seeds(given.seeds), given.data_dir, Console())
     _check(given)
     settings = UpSettings(
         data_dir=given.data_dir,
@@ -73,10 +78,21 @@ def run(given: argparse.Namespace) -> int:
     return up(settings, Console())
 
 
+def _seeds(text: str | None) -> tuple[int, ...]:
+    """Raises Fatal."""
+    if text is None:
+        return SEEDS_DEFAULT
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise Fatal(f"SEEDS={text}: must be whole numbers with commas between them, such as 1,2,3") from None
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise Fatal(f"SEEDS={text}: must be different from each other, and none below 0")
+    return seeds
+
+
 def _check(given: argparse.Namespace) -> None:
     """Raises Fatal."""
-    if given.scenario:
-        raise Fatal(f"--scenario={given.scenario}: no scenario is built yet; leave it out")
     if not 1 <= given.instances <= _INSTANCES_MAX:
         raise Fatal(f"--instances={given.instances}: must be from 1 to {_INSTANCES_MAX}")
     check_partitions(given.partitions)
