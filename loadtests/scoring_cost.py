@@ -110,7 +110,9 @@ def served() -> tuple[Bundle, Manifest]:
         event_time_ms=time_ms,
         label=(rng.random(len(rows)) < 1 / (1 + np.exp(-log_odds))).astype(np.int8),
         observed_ms=time_ms,
-        exact=np.ones(len(rows), np.bool_), weight=np.ones(len(rows), np.float32),
+        exact=np.ones(len(rows), np.bool_),
+        weight=np.ones(len(rows), np.float32),
+        held_out=np.zeros(len(rows), np.bool_),
     )
     key = Ed25519PrivateKey.generate()
     identity = Identity(

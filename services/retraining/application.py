@@ -34,8 +34,9 @@ from services.retraining.controller import step
 from services.retraining.events import Action, Event, Move, State, Tick, Train, Trained, TrainingFailed
 from services.retraining.evidence import Evidence
 from services.retraining.handover import EXIT_REFUSED, LINEAGE, RELEASE
+from services.retraining.judge import BundleJudge
 from services.retraining.known import Known
-from services.retraining.labels import LabelReader, Labels
+from services.retraining.labels import LabelReader
 from services.retraining.settings import RetrainingSettings
 
 EXIT_BUG = 70
@@ -53,13 +54,14 @@ class Loop:
         self, kafka: str, settings: RetrainingSettings, features: FeatureSetPin, telemetry: StageTelemetry
     ) -> None:
         self._kafka, self._settings, self._features, self._telemetry = kafka, settings, features, telemetry
-        self._reader = LabelReader(features, with_vectors=False)
+        self._reader = LabelReader(features, with_vectors=True)
         self._releases, self._alerts = Codec(MODELS.schemas[0]), Codec(DRIFT_ALERTS.schemas[0])
         self._journal = KafkaJournal(kafka, MODELS.name, "retraining.models")
         self._journal_end = -1
         self._registry = Registry()
         self._known = Known(settings.rules.label_delay_ms)
         self._evidence = Evidence(settings.rules.label_delay_ms)
+        self._judges: dict[str, BundleJudge] = {}
         self._trainer: asyncio.Task[None] | None = None
         self._ended: list[Event] = []  # trainings that have ended and wait for their turn
         self._turned_ms = -1
@@ -97,7 +99,7 @@ class Loop:
         if labels.foreign:
             logging.warning("%d labels are of another feature set: skipped", labels.foreign)
         fresh = self._known.take(labels)
-        self._learn(labels if fresh.all() else labels.only(fresh))
+        self._evidence.take(labels if fresh.all() else labels.only(fresh))
         health = self._telemetry.health
         health.records += len(values)
         health.event_time_ms = self._known.clock_ms
@@ -119,7 +121,7 @@ class Loop:
         """Let the controller act on what has come; ends when it has nothing more to do now."""
         self._telemetry.alive()
         self._take_releases(self._journal.poll())
-        self._evidence.close(self._known.clock_ms)
+        self._evidence.close(self._known.clock_ms, self._in_play())
         while self._ended:
             await self._perform(self._step(self._ended.pop(0)))
         if self._known.clock_ms == 0:
@@ -146,12 +148,19 @@ class Loop:
             return
         if topic == LABELS.name:
             self.take_labels(values)
-            self._evidence.close(self._known.clock_ms)
+            self._evidence.close(self._known.clock_ms, self._in_play())
         else:
             self.take_alerts(values)
 
-    def _learn(self, labels: Labels) -> None:
-        self._evidence.take(labels)
+    def _in_play(self) -> dict[str, BundleJudge]:
+        """The champion and whoever runs beside it, each loaded once."""
+        names = [self.state.champion, *(trial.model_version for trial in self.state.trials)]
+        bundles = {name: self._registry.bundles[name] for name in names if name in self._registry.bundles}
+        self._judges = {
+            name: self._judges[name] if name in self._judges else BundleJudge(bundle)
+            for name, bundle in bundles.items()
+        }
+        return self._judges
 
     def _tick(self) -> Tick:
         """What is known now."""

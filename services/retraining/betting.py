@@ -23,19 +23,25 @@ import numpy.typing as npt
 
 # From "hardly better" to "clearly better in every block"; below 1, so that one bad block never ends the game.
 SHARES = np.array([0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
-# Two root mean squares cut 5% of a normal difference; a larger scale would leave most of the stake unused.
-SCALE_RMS = 2.0
-# Before the first block: two blocks' worth of a difference of 5 points, as two sister models show on 30 frauds.
-PRIOR_RMS, PRIOR_BLOCKS = 0.05, 2.0
+# Two standard deviations cut 5% of a normal difference; a larger scale would leave most of the stake unused.
+SCALE_DEVIATIONS = 2.0
+# Before the first block: two blocks' worth of a spread of 5 points, as two sister models show on 30 frauds.
+PRIOR_DEVIATION, PRIOR_BLOCKS = 0.05, 2.0
 
 
 def scaled(differences: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Each difference over ``SCALE_RMS`` root mean squares of those before it, cut at [-1, 1]. Returns shape (n,)."""
+    """Each difference over ``SCALE_DEVIATIONS`` standard deviations of those before it, cut at [-1, 1]: shape (n,).
+
+    The spread is taken around their own mean: a challenger that is better by the same in every block wins every bet.
+    """
     found = np.asarray(differences, dtype=np.float64)
-    before = np.concatenate([[0.0], np.cumsum(found**2)[:-1]]) if len(found) else found
-    blocks = np.arange(len(found))
-    rms = np.sqrt((before + PRIOR_BLOCKS * PRIOR_RMS**2) / (blocks + PRIOR_BLOCKS))
-    return np.clip(found / (SCALE_RMS * rms), -1.0, 1.0)
+    before = np.arange(len(found), dtype=np.float64)
+    sums, squares = (
+        (np.concatenate([[0.0], np.cumsum(x)[:-1]]) for x in (found, found**2)) if len(found) else (found, found)
+    )
+    spread = np.maximum(squares - sums**2 / np.maximum(before, 1.0), 0.0)
+    deviation = np.sqrt((spread + PRIOR_BLOCKS * PRIOR_DEVIATION**2) / (before + PRIOR_BLOCKS))
+    return np.clip(found / (SCALE_DEVIATIONS * deviation), -1.0, 1.0)
 
 
 def log_wealth(bets: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

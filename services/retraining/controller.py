@@ -73,17 +73,15 @@ def _released(state: State, event: Released, rules: Rules) -> State:
         Trial(model_version=version, since_ms=since_ms.get(version, event.event_time_ms), is_watched=version in served)
         for version in event.running
     ]
-    brought = {event.model_version: event.cut_off_ms} if event.cut_off_ms else {}
     return replace(
         state,
-        is_training_open=state.is_training_open and not brought,
+        is_training_open=state.is_training_open and not event.has_bundle,
         champion=event.champion,
         champion_since_ms=event.event_time_ms if changed else state.champion_since_ms,
         served=served,
         trials=tuple(trials),
         canary=event.canary,
         canary_since_ms=event.event_time_ms if event.canary != state.canary else state.canary_since_ms,
-        cut_offs_ms={**state.cut_offs_ms, **brought},
     )
 
 

@@ -45,11 +45,12 @@ class Recorded:
     observed_ms: npt.NDArray[np.int64]
     exact: npt.NDArray[np.bool_]
     weight: npt.NDArray[np.float32]
+    held_out: npt.NDArray[np.bool_]
 
     def __post_init__(self) -> None:
         assert self.rows.ndim == 2, f"rows of shape {self.rows.shape}, (n, f) expected"
         assert self.rows.dtype == np.float32, f"rows of {self.rows.dtype}, float32 expected"
-        for name in ("event_time_ms", "label", "observed_ms", "exact", "weight"):
+        for name in ("event_time_ms", "label", "observed_ms", "exact", "weight", "held_out"):
             assert len(getattr(self, name)) == len(self.rows), f"{name} has another length than rows"
         if (infinite := np.argwhere(np.isinf(self.rows))).size:
             row, column = infinite[0].tolist()
@@ -187,9 +188,10 @@ def data_hash(recorded: Recorded, part: Part, feature_set: str) -> str:
 
 
 def _cohort(recorded: Recorded, now_ms: int, horizon: Horizon) -> Part:
-    """Events whose label was known at ``now_ms``, whatever their age: by age alone nobody becomes known too early."""
+    """Events whose label was known at ``now_ms``, whatever their age unless they are held out."""
     labels = labels_as_of(recorded, now_ms, horizon.genuine_after_ms)
-    index = np.flatnonzero((labels != UNKNOWN) & (recorded.event_time_ms <= now_ms))
+    is_open = ~recorded.held_out | (recorded.event_time_ms <= now_ms - horizon.label_delay_ms)
+    index = np.flatnonzero((labels != UNKNOWN) & (recorded.event_time_ms <= now_ms) & is_open)
     return Part(index=index, fraud=labels[index] == FRAUD)
 
 

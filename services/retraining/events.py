@@ -23,7 +23,7 @@ class Released:
     kind: str = ""  # of a note; from its evidence
     answers: frozenset[str] = frozenset()  # alerts that the training which it tells of was started for
     is_void: bool = False
-    cut_off_ms: int = 0  # of the bundle that it brings; 0: it brings none
+    has_bundle: bool = False  # it is the first to bring one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,6 @@ class State:
     trials: tuple[Trial, ...] = ()
     canary: str = ""
     canary_since_ms: int = 0
-    cut_offs_ms: Mapping[str, int] = field(default_factory=dict)  # label cut-off of every version released
     trained_ms: tuple[int, ...] = ()  # event times at which trainings were started
     training: str = ""  # why one runs; empty: none does
     is_training_open: bool = False  # the journal tells of a start and of no end
@@ -130,9 +129,8 @@ class State:
     noted: tuple[str, ...] = ()  # refusals that were told, so that each is told once
 
     def since_ms(self, trial: Trial) -> int:
-        """From when on it is compared with the champion: neither can have learned from it.
+        """From when on it is compared with the champion.
 
         Whoever served before is compared on what came after: what was before made the champion win.
         """
-        cut_off_ms = max(self.cut_offs_ms.get(trial.model_version, 0), self.cut_offs_ms.get(self.champion, 0))
-        return max(cut_off_ms, self.champion_since_ms) if trial.is_watched else cut_off_ms
+        return self.champion_since_ms if trial.is_watched else 0

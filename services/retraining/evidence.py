@@ -1,35 +1,40 @@
 """How models compare on the same labelled events, block by block of event time. Pure bookkeeping, bounded.
 
-A block is twelve hours of events. It is judged once, when every event in it has reached the one fixed age at which
+A block is some hours of events. It is judged once, when every event in it has reached the one fixed age at which
 labels are compared (the label delay): not earlier, because the first labels are not a fair sample, and not again. Each
 event counts with the label that it had at that age; an event without one is left out, never taken for genuine.
 
-Two models are compared on the events that both have scored, serving or beside, and on nothing that either of them could
-have learned from: ``since_ms`` of a pair is the later of the two cut-offs.
+Two models are compared on events that neither of them can have learned from: those after its cut-off, and of the time
+before, back to one label delay, those of the customers that no training may look at so early (``holdout``). A model
+that did not score an event at the time is asked now: a score depends on the recorded vector and the model alone. So
+the evidence on a new challenger begins with labels that mature on the day after its training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from services.retraining import betting
+from services.retraining.holdout import is_held_out
 from services.retraining.labels import Labels
 from services.retraining.measures import average_precision
 
 HOUR_MS = 3_600_000
-# Small enough that a clear difference shows within days, large enough for an order of scores: about 30 frauds at 60,000
-# events a week with 1% fraud.
-BLOCK_MS = 12 * HOUR_MS
+# Small enough that a clear difference shows in two days (it takes seven blocks to win all bets), large enough for an
+# order of scores: about 20 frauds at 60,000 events a week with 1% fraud.
+BLOCK_MS = 6 * HOUR_MS
 # An observation at the very age of the label delay is on its way while the clock passes it.
 AGE_SLACK_MS = HOUR_MS
 FRAUDS_MIN = 3  # a block with fewer has no order of scores to speak of
 # More rows than this say little more; a day is thinned by identity, the same events for all models.
-BLOCK_ROWS_MAX = 50_000
-BLOCKS_KEPT_MAX = 120  # sixty days
+BLOCK_ROWS_MAX = 20_000
+BLOCKS_KEPT_MAX = 240  # sixty days
 # Amounts in minor units: below, up to, above. Fraud on large amounts is another trade than on small ones.
 SEGMENT_EDGES = (5_000, 20_000)
 SEGMENTS = ("small", "middle", "large")
@@ -73,11 +78,36 @@ class Standing:
     last_ms: int = 0
 
 
+class Judged(Protocol):
+    """A model in play."""
+
+    @property
+    def cut_off_ms(self) -> int:
+        """No label observed later was used to make it."""
+
+    def score(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Probabilities of rows, float32, shape (n, f): float64, shape (n,)."""
+
+
+class _Row(NamedTuple):
+    """One labelled event."""
+
+    version: int
+    fraud: bool
+    weight: float
+    segment: int
+    event_time_ms: int
+    is_held_out: bool
+    models: tuple[str, ...]  # that scored it at the time
+    scores: tuple[float, ...]
+    vector: bytes
+
+
 @dataclass(slots=True)
 class _Open:
-    """Rows of a block that is not judged yet, by identity: label version, fraud, weight, segment, models, scores."""
+    """Rows of a block that is not judged yet, by identity."""
 
-    rows: dict[int, tuple[int, bool, float, int, tuple[str, ...], tuple[float, ...]]] = field(default_factory=dict)
+    rows: dict[int, _Row] = field(default_factory=dict)
     thinned: int = 1  # one identity in so many is kept
 
 
@@ -97,6 +127,7 @@ class Evidence:
         number = labels.event_time_ms // BLOCK_MS
         self.too_late += int((~in_time | (number <= self._judged_to)).sum())
         segment = np.searchsorted(SEGMENT_EDGES, labels.amount_minor, side="right")
+        held_out = is_held_out(labels.bucket)
         beside: dict[int, list[tuple[str, float]]] = {}
         for row, model, score in zip(
             labels.beside_row.tolist(), labels.beside_model.tolist(), labels.beside_score.tolist(), strict=True
@@ -108,27 +139,33 @@ class Evidence:
             if identity % block.thinned:
                 continue
             known = block.rows.get(identity)
-            if known is not None and known[0] >= version:
+            if known is not None and known.version >= version:
                 continue
             scored = [(labels.models[int(labels.model[row])], float(labels.score[row])), *beside.get(row, ())]
-            block.rows[identity] = (
-                version,
-                bool(labels.fraud[row]),
-                float(labels.weight[row]),
-                int(segment[row]),
-                tuple(name for name, _ in scored),
-                tuple(score for _, score in scored),
+            block.rows[identity] = _Row(
+                version=version,
+                fraud=bool(labels.fraud[row]),
+                weight=float(labels.weight[row]),
+                segment=int(segment[row]),
+                event_time_ms=int(labels.event_time_ms[row]),
+                is_held_out=bool(held_out[row]),
+                models=tuple(name for name, _ in scored),
+                scores=tuple(score for _, score in scored),
+                vector=labels.rows[row].tobytes(),
             )
             if len(block.rows) > BLOCK_ROWS_MAX:
                 block.thinned *= 2
-                block.rows = {known_as: row for known_as, row in block.rows.items() if not known_as % block.thinned}
+                block.rows = {key: row for key, row in block.rows.items() if not key % block.thinned}
 
-    def close(self, clock_ms: int) -> int:
-        """Judge every block whose events have all reached the label delay at ``clock_ms``; how many were."""
+    def close(self, clock_ms: int, models: Mapping[str, Judged]) -> int:
+        """Judge every block whose events have all reached the label delay at ``clock_ms``; how many were.
+
+        ``models``: those in play, by name; others are compared no more.
+        """
         last = (clock_ms - self._label_delay_ms - AGE_SLACK_MS) // BLOCK_MS - 1
         due = sorted(number for number in self._open if number <= last)
         for number in due:
-            self._judge(number * BLOCK_MS, self._open.pop(number))
+            self._judge(number * BLOCK_MS, list(self._open.pop(number).rows.values()), models)
         self._judged_to = max(self._judged_to, last)
         return len(due)
 
@@ -149,25 +186,41 @@ class Evidence:
         """Rows waiting to be judged."""
         return sum(len(block.rows) for block in self._open.values())
 
-    def _judge(self, start_ms: int, block: _Open) -> None:
-        rows = list(block.rows.values())
-        fraud = np.array([row[1] for row in rows], dtype=np.bool_)
-        weight = np.array([row[2] for row in rows])
-        segment = np.array([row[3] for row in rows])
-        models = sorted({name for row in rows for name in row[4]})
-        scores = np.full((len(models), len(rows)), np.nan)
-        place = {name: n for n, name in enumerate(models)}
-        for column, row in enumerate(rows):
-            for name, score in zip(row[4], row[5], strict=True):
-                scores[place[name], column] = score
-        for i, a in enumerate(models):
-            for j in range(i + 1, len(models)):
-                both = ~np.isnan(scores[i]) & ~np.isnan(scores[j])
-                if int(fraud[both].sum()) < FRAUDS_MIN or bool(fraud[both].all()):
-                    continue
-                compared = compare(start_ms, scores[i][both], scores[j][both], fraud[both], weight[both], segment[both])
-                self._blocks.setdefault((a, models[j]), []).append(compared)
-                del self._blocks[(a, models[j])][:-BLOCKS_KEPT_MAX]
+    def _judge(self, start_ms: int, rows: list[_Row], models: Mapping[str, Judged]) -> None:
+        if len(models) < 2:
+            return
+        fraud = np.array([row.fraud for row in rows], dtype=np.bool_)
+        weight = np.array([row.weight for row in rows])
+        segment = np.array([row.segment for row in rows])
+        scores = {name: self._scores(name, model, rows) for name, model in models.items()}
+        for a, b in combinations(sorted(scores), 2):
+            both = ~np.isnan(scores[a]) & ~np.isnan(scores[b])
+            if int(fraud[both].sum()) < FRAUDS_MIN or bool(fraud[both].all()):
+                continue
+            compared = compare(start_ms, scores[a][both], scores[b][both], fraud[both], weight[both], segment[both])
+            self._blocks.setdefault((a, b), []).append(compared)
+            del self._blocks[(a, b)][:-BLOCKS_KEPT_MAX]
+
+    def _scores(self, name: str, model: Judged, rows: list[_Row]) -> npt.NDArray[np.float64]:
+        """What the model says of each row that it cannot have learned from, NaN for the others: shape (n,)."""
+        after_ms = model.cut_off_ms
+        unseen = np.array(
+            [
+                row.event_time_ms > after_ms
+                or (row.is_held_out and row.event_time_ms > after_ms - self._label_delay_ms)
+                for row in rows
+            ],
+            dtype=np.bool_,
+        )
+        recorded = np.array(
+            [row.scores[row.models.index(name)] if name in row.models else np.nan for row in rows], dtype=np.float64
+        )
+        missing = np.flatnonzero(unseen & np.isnan(recorded))
+        if len(missing):
+            vectors = b"".join([rows[n].vector for n in missing.tolist()])
+            recorded[missing] = model.score(np.frombuffer(vectors, dtype=np.float32).reshape(len(missing), -1))
+        recorded[~unseen] = np.nan
+        return recorded
 
 
 def compare(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.retraining.dataset import FRAUD, GENUINE, Recorded, TrainingRefused
+from services.retraining.holdout import is_held_out
 from services.retraining.labels import Labels
 from services.retraining.snapshot import Snapshot
 
@@ -29,7 +30,7 @@ def snapshot_of(parts: Sequence[Labels], cut_off_ms: int) -> Snapshot:
     last.sort()
     joined = {
         name: np.concatenate([getattr(part, name)[rows] for part, rows in zip(parts, known, strict=True)])[last]
-        for name in ("event_time_ms", "observed_ms", "fraud", "exact", "weight")
+        for name in ("event_time_ms", "observed_ms", "fraud", "exact", "weight", "bucket")
     }
     texts = {
         name: np.concatenate(
@@ -45,6 +46,7 @@ def snapshot_of(parts: Sequence[Labels], cut_off_ms: int) -> Snapshot:
             observed_ms=joined["observed_ms"],
             exact=joined["exact"],
             weight=joined["weight"].astype(np.float32),
+            held_out=is_held_out(joined["bucket"]),
         ),
         identity=identity[last],
         segments=texts["channels"],

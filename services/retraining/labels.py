@@ -24,9 +24,9 @@ WEIGHT_MAX = 100.0
 _EXACT = ("ok", "saturated")
 _JUDGED = ("event_id", "customer_id", "event_time_ms", "amount_minor", "feature_set", "feature_status", "score",
            "model_version", "challenger_scores", "propensity", "label", "label_version", "label_source",
-           "observed_time_ms", "label_age_ms")  # fmt: skip
+           "split_bucket", "observed_time_ms", "label_age_ms")  # fmt: skip
 _BY_ROW = ("identity", "event_time_ms", "observed_ms", "age_ms", "version", "source", "fraud", "exact", "amount_minor",
-           "weight", "score", "model")  # fmt: skip
+           "bucket", "weight", "score", "model")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ class Labels:
     fraud: Mask
     exact: Mask  # false: the vector was stale or a fallback's
     amount_minor: Ints
+    bucket: Ints  # of the customer
     weight: Floats  # 1 / propensity, at most WEIGHT_MAX
     score: Floats
     models: list[str]  # distinct names
@@ -60,7 +61,7 @@ class Labels:
         return len(self.identity)
 
     def only(self, kept: Mask) -> Labels:
-        """Those of the rows; vectors, channels and actions are left behind."""
+        """Those of the rows; channels and actions are left behind."""
         new_place = np.cumsum(kept) - 1
         shown = kept[self.beside_row]
         own = {name: getattr(self, name)[kept] for name in _BY_ROW}
@@ -70,7 +71,7 @@ class Labels:
             beside_row=new_place[self.beside_row[shown]],
             beside_model=self.beside_model[shown],
             beside_score=self.beside_score[shown],
-            rows=self.rows[:0],
+            rows=self.rows[kept] if len(self.rows) else self.rows,
             channels=[],
             actions=[],
         )
@@ -128,6 +129,7 @@ class LabelReader:
             fraud=number["label"] == self._symbols["label"].index("fraud"),
             exact=np.isin(number["feature_status"], exact_places),
             amount_minor=number["amount_minor"],
+            bucket=number["split_bucket"],
             weight=1.0 / np.clip(number["propensity"], 1.0 / WEIGHT_MAX, 1.0),
             score=number["score"],
             models=models,

@@ -27,7 +27,7 @@ def released(release: ModelRelease, registry: Registry) -> Released:
         kind=str(evidence.get("kind", "")),
         answers=frozenset(alerts) if isinstance(alerts, dict) else frozenset(),
         is_void=bool(why_void),
-        cut_off_ms=_cut_off_ms(release["manifest"]),
+        has_bundle=bool(release["model"]),
     )
 
 
@@ -63,8 +63,3 @@ def _object(text: str) -> dict[str, object]:
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _cut_off_ms(manifest: str) -> int:
-    found = _object(manifest).get("label_cut_off_ms", 0)
-    return found if isinstance(found, int) else 0

@@ -21,7 +21,7 @@ from services.mesh.errors import WeirError
 from services.mesh.feature_set import FeatureSetPin
 from services.retraining.dataset import Recorded
 
-_COLUMNS = ("event_time_ms", "label", "observed_ms", "exact", "weight")
+_COLUMNS = ("event_time_ms", "label", "observed_ms", "exact", "weight", "held_out")
 _CHUNK_BYTES = 1 << 20
 _FEATURE_SET = b"weir.feature_set"
 
@@ -51,7 +51,9 @@ def write(snapshot: Snapshot, path: Path, features: FeatureSetPin) -> str:
         columns[f"feature_{name}"] = pa.array(np.ascontiguousarray(recorded.rows[:, place]))
     table = pa.table(columns).replace_schema_metadata({_FEATURE_SET: features.content_hash.encode()})
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    pq.write_table(table, temporary, compression="snappy", use_dictionary=["channel", "action", "label", "exact"])
+    pq.write_table(
+        table, temporary, compression="snappy", use_dictionary=["channel", "action", "label", "exact", "held_out"]
+    )
     os.replace(temporary, path)
     return sha256_of(path)
 

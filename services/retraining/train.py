@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,16 +59,21 @@ def fit(
 
 def margins(model: bytes, rows: npt.NDArray[np.float32], iteration_range: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Log-odds by ``model`` (UBJSON of our own making) of rows, float32, shape (n, f). Returns float32, shape (n,)."""
-    booster = booster_of(model)
-    answer: npt.NDArray[np.float32] = booster.inplace_predict(
-        np.ascontiguousarray(rows), predict_type="margin", iteration_range=iteration_range
-    )
-    return answer
+    return margins_of(model, iteration_range)(np.ascontiguousarray(rows))
 
 
-def booster_of(model: bytes) -> xgboost.Booster:
-    """``model`` (UBJSON of our own making), loaded, with one thread."""
+def margins_of(
+    model: bytes, iteration_range: tuple[int, int]
+) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
+    """``margins`` of one model, which is loaded once: with one thread, since neighbours make more of them slow."""
     booster = xgboost.Booster()
     booster.load_model(bytearray(model))
     booster.set_param({"nthread": 1})
-    return booster
+
+    def answer(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = booster.inplace_predict(
+            rows, predict_type="margin", iteration_range=iteration_range
+        )
+        return found
+
+    return answer

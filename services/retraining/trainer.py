@@ -45,7 +45,7 @@ from services.retraining.dataset import Horizon, TrainingRefused
 from services.retraining.handover import EXIT_REFUSED, LINEAGE, RELEASE, SNAPSHOT
 from services.retraining.history import newest_observed_ms, snapshot_of
 from services.retraining.labels import LabelReader, Labels
-from services.retraining.train import Settings, booster_of
+from services.retraining.train import Settings, margins_of
 
 _CHUNK_RECORDS = 20_000
 _LATENCY_ROWS, _LATENCY_CALLS = 128, 200
@@ -153,7 +153,9 @@ class Trainer:
 
     def _leave(self, work: Path, bundle: Bundle, lineage: dict[str, Any], cut_off_ms: int) -> None:
         manifest = parse(bundle.manifest)
-        measures = dict(manifest.metrics) | {"score_ms_p99": _score_ms_p99(bundle.model, len(manifest.feature_names))}
+        measures = dict(manifest.metrics) | {
+            "score_ms_p99": _score_ms_p99(bundle.model, len(manifest.feature_names), manifest.iteration_range)
+        }
         about = {
             "model_version": manifest.model_version,
             "feature_set": manifest.feature_set,
@@ -211,13 +213,13 @@ def _chunks(values: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def _score_ms_p99(model: bytes, features: int) -> float:
+def _score_ms_p99(model: bytes, features: int, span: tuple[int, int]) -> float:
     """How long a batch takes by the plain call, which is the slower of scoring's two."""
-    booster, rows = booster_of(model), np.zeros((_LATENCY_ROWS, features), dtype=np.float32)
+    answer, rows = margins_of(model, span), np.zeros((_LATENCY_ROWS, features), dtype=np.float32)
     took = []
     for _ in range(_LATENCY_CALLS):
         began_s = time.perf_counter()
-        booster.inplace_predict(rows, predict_type="margin")
+        answer(rows)
         took.append(time.perf_counter() - began_s)
     # A neighbour on the machine delays single calls: the median of ten looks is what the model costs.
     return float(np.median(np.percentile(np.reshape(took, (10, -1)), 99, axis=1))) * 1_000

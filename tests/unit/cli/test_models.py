@@ -48,6 +48,7 @@ def release(data_dir: Path) -> dict[str, object]:
         observed_ms=time_ms + HOUR_MS,
         exact=np.ones(ROWS, np.bool_),
         weight=np.ones(ROWS, np.float32),
+        held_out=np.zeros(ROWS, np.bool_),
     )
     identity = Identity(
         model_version="m1",

@@ -27,7 +27,7 @@ def recorded(seed: int = 1) -> Recorded:
     time_ms = np.arange(ROWS, dtype=np.int64) * HOUR_MS
     return Recorded(
         rows=rows, event_time_ms=time_ms, label=label, observed_ms=time_ms + DELAY_MS,
-        exact=np.ones(ROWS, np.bool_), weight=np.ones(ROWS, np.float32),
+        exact=np.ones(ROWS, np.bool_), weight=np.ones(ROWS, np.float32), held_out=np.zeros(ROWS, np.bool_),
     )  # fmt: skip
 
 

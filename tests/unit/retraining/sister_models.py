@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from services.retraining.evidence import Block, compare
+from services.retraining.evidence import BLOCK_MS, Block, compare
 
-ROWS, SHARE = 4_300, 0.01  # 60,000 events a week in blocks of twelve hours
+ROWS, SHARE = 2_150, 0.01  # 60,000 events a week in blocks of six hours
 
 
 def blocks(rng: np.random.Generator, count: int, blur_a: float, blur_b: float) -> list[Block]:
@@ -24,7 +24,7 @@ def blocks(rng: np.random.Generator, count: int, blur_a: float, blur_b: float) -
             _calibrated(truth + 0.8 * shared + blur * rng.standard_normal(ROWS)) for blur in (blur_a, blur_b)
         )
         weight, segment = np.ones(ROWS), np.zeros(ROWS, dtype=np.int64)
-        found.append(compare(number * 43_200_000, scores_a, scores_b, fraud, weight, segment))
+        found.append(compare(number * BLOCK_MS, scores_a, scores_b, fraud, weight, segment))
     return found
 
 

@@ -38,6 +38,7 @@ def events(*rows: tuple[int, int, int]) -> Recorded:
         observed_ms=table[:, 2] * DAY_MS,
         exact=np.ones(len(table), np.bool_),
         weight=np.ones(len(table), np.float32),
+        held_out=np.zeros(len(table), np.bool_),
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from labelled_records import DAY_MS, PIN, START_MS, encoded, labelled
 from sister_models import blocks
@@ -15,14 +16,30 @@ from services.retraining.known import Known
 from services.retraining.labels import WEIGHT_MAX, LabelReader, Labels
 
 DELAY_MS = 7 * DAY_MS
-READER = LabelReader(PIN, with_vectors=False)
+READER = LabelReader(PIN, with_vectors=True)
+
+
+class Model:
+    """Says what its records say, and for the others the constant that it was made with."""
+
+    def __init__(self, cut_off_ms: int = 0, says: float = 0.5) -> None:
+        self.cut_off_ms = cut_off_ms
+        self.says = says
+        self.asked = 0
+
+    def score(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        self.asked += len(rows)
+        return np.full(len(rows), self.says)
+
+
+BOTH = {"a": Model(), "b": Model()}
 
 
 def read(*records: dict[str, Any]) -> Labels:
     return READER.read(encoded(*records))
 
 
-def a_block(start_ms: int = START_MS, rows: int = 200, **fields: Any) -> list[dict[str, Any]]:
+def a_block(start_ms: int = START_MS, rows: int = 200, number: int = 0, **fields: Any) -> list[dict[str, Any]]:
     """One block in which b finds every fraud and a none."""
     return [
         labelled(
@@ -35,8 +52,8 @@ def a_block(start_ms: int = START_MS, rows: int = 200, **fields: Any) -> list[di
 def test_a_block_is_judged_when_all_of_it_has_the_age_and_only_then() -> None:
     evidence = Evidence(DELAY_MS)
     evidence.take(read(*a_block()))
-    assert evidence.close(START_MS + BLOCK_MS + DELAY_MS) == 0, "an outcome of that very age is on its way"
-    assert evidence.close(START_MS + BLOCK_MS + DELAY_MS + 2 * 3_600_000) == 1
+    assert evidence.close(START_MS + BLOCK_MS + DELAY_MS, BOTH) == 0, "an outcome of that very age is on its way"
+    assert evidence.close(START_MS + BLOCK_MS + DELAY_MS + 2 * 3_600_000, BOTH) == 1
     standing = evidence.standing("a", "b", START_MS)
     assert (standing.blocks, standing.rows, standing.frauds) == (1, 200, 10)
     assert standing.precision_a == pytest.approx(0.05)
@@ -53,9 +70,9 @@ def test_labels_that_come_after_the_age_count_no_more() -> None:
     late.take(read(*a_block()))
     late.take(read(*a_block(label_age_ms=DELAY_MS + 2 * 3_600_000, label_version=2, label="fraud")))
     for one in (evidence, late):
-        one.close(START_MS + 30 * DAY_MS)
+        one.close(START_MS + 30 * DAY_MS, BOTH)
     late.take(read(*a_block(label_version=3)))
-    late.close(START_MS + 60 * DAY_MS)
+    late.close(START_MS + 60 * DAY_MS, BOTH)
     assert late.standing("a", "b", 0) == evidence.standing("a", "b", 0)
     assert late.too_late == 400
 
@@ -64,25 +81,43 @@ def test_a_higher_version_replaces_and_a_lower_one_does_not() -> None:
     evidence = Evidence(DELAY_MS)
     evidence.take(read(*a_block(label_version=2)))
     evidence.take(read(*a_block(label_version=1, label="fraud")))
-    evidence.close(START_MS + 30 * DAY_MS)
+    evidence.close(START_MS + 30 * DAY_MS, BOTH)
     assert evidence.standing("a", "b", 0).frauds == 10
 
 
-def test_events_are_compared_from_where_neither_model_can_have_seen_them() -> None:
-    evidence = Evidence(DELAY_MS)
-    evidence.take(read(*a_block(), *a_block(START_MS + BLOCK_MS)))
-    evidence.close(START_MS + 30 * DAY_MS)
-    assert evidence.standing("a", "b", START_MS).blocks == 2
-    assert evidence.standing("a", "b", START_MS + 1).blocks == 1
+def test_events_are_compared_only_where_neither_model_can_have_learned_from_them() -> None:
+    """All after both cut-offs; before them, back to one label delay, those of customers that are held out."""
+    late = START_MS + BLOCK_MS
+    for cut_off_ms, rows in (
+        (START_MS - 1, 400),
+        (late - 1, 200 + 100),
+        (late + DAY_MS, 100 + 100),
+        (late + DELAY_MS, 0),
+    ):
+        evidence = Evidence(DELAY_MS)
+        records = [
+            record | {"split_bucket": 4_999 if n % 40 < 20 else 5_000}
+            for n, record in enumerate([*a_block(), *a_block(late, number=1_000)])
+        ]
+        evidence.take(read(*records))
+        evidence.close(START_MS + 30 * DAY_MS, {"a": Model(), "b": Model(cut_off_ms)})
+        assert evidence.standing("a", "b", 0).rows == rows, cut_off_ms
 
 
-def test_only_events_that_both_have_scored_are_compared() -> None:
-    evidence = Evidence(DELAY_MS)
+def test_a_model_that_did_not_score_an_event_is_asked_when_it_is_judged() -> None:
+    evidence, b = Evidence(DELAY_MS), Model(says=0.3)
     half = [record if n % 2 == 0 else record | {"challenger_scores": []} for n, record in enumerate(a_block())]
     evidence.take(read(*half))
-    evidence.close(START_MS + 30 * DAY_MS)
-    assert evidence.standing("a", "b", 0).rows == 100
+    evidence.close(START_MS + 30 * DAY_MS, {"a": Model(), "b": b})
+    assert (evidence.standing("a", "b", 0).rows, b.asked) == (200, 100)
     evidence.keep({"a"})
+    assert evidence.standing("a", "b", 0).blocks == 0
+
+
+def test_who_is_not_in_play_is_compared_no_more() -> None:
+    evidence = Evidence(DELAY_MS)
+    evidence.take(read(*a_block()))
+    evidence.close(START_MS + 30 * DAY_MS, {"a": Model()})
     assert evidence.standing("a", "b", 0).blocks == 0
 
 
@@ -91,7 +126,7 @@ def test_stale_vectors_and_other_feature_sets_are_left_out_and_counted() -> None
     evidence.take(read(*a_block(feature_status="stale")))
     other = read(*a_block(feature_set="another"))
     assert (len(other), other.foreign) == (0, 200)
-    evidence.close(START_MS + 30 * DAY_MS)
+    evidence.close(START_MS + 30 * DAY_MS, BOTH)
     assert evidence.standing("a", "b", 0).blocks == 0
 
 

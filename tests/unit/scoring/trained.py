@@ -47,6 +47,7 @@ def recorded(seed: int = 1) -> Recorded:
         observed_ms=time_ms + 24 * HOUR_MS,
         exact=np.ones(ROWS, np.bool_),
         weight=np.ones(ROWS, np.float32),
+        held_out=np.zeros(ROWS, np.bool_),
     )
 
 
