@@ -1,0 +1,145 @@
+"""The scenario's report: rows, moments and targets, of recordings made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from services.mesh.errors import Fatal
+from services.platform import scenario_drawing, scenario_report
+from services.platform.judging import MOMENTS, RECORDING
+from services.platform.moments import moments_of
+from services.platform.scenario import scenario
+from services.platform.scenario_plan import DAYS, Run, WorldName
+from services.simulator.fraud import Kind
+from services.simulator.rhythm import DAY_MS
+from services.simulator.world import World, WorldSettings
+from services.simulator.worlds import DRIFT, DRIFT_SHIFT_DAY, world_named
+
+SEED = 3
+SHIFT_MS = WorldSettings().first_day_ms + DRIFT_SHIFT_DAY * DAY_MS
+
+
+def recorded(folder: Path, world: WorldName, *, blind_from: int, alert_day: float | None) -> Run:
+    """A run whose model knows all, and from ``blind_from`` on, in days, nothing."""
+    folder.mkdir()
+    source = World(world_named(DRIFT, WorldSettings(seed=SEED)))
+    ids, times, amounts, scores = [], [], [], []
+    rng = np.random.default_rng(1)
+    for day in range(DRIFT_SHIFT_DAY - 7, DAYS):
+        payments, truth = source.day(day)
+        ids += [f"w{SEED}-{day}-{number}" for number in range(len(payments))]
+        times.append(payments.event_time_ms)
+        amounts.append(payments.amount_minor)
+        chance = rng.random(len(payments))
+        scores.append(chance if day >= blind_from else np.where(truth.kind != Kind.GENUINE, 0.9, 0.1 * chance))
+    score = np.concatenate(scores)
+    columns = {
+        "event_id": ids,
+        "event_time_ms": np.concatenate(times),
+        "amount_minor": np.concatenate(amounts),
+        "score": score,
+        "model_version": ["m1"] * len(score),
+        "first_model_score": score,
+    }
+    pq.write_table(pa.table(columns), folder / RECORDING)
+    moments = [] if alert_day is None else [[SHIFT_MS + int(alert_day * DAY_MS), "alert", "harm: precision"]]
+    left = {"first_model": "m1", "moments": moments, "labelled_ms": [SHIFT_MS, SHIFT_MS + 1]}
+    (folder / MOMENTS).write_text(json.dumps(left))
+    counts = dict.fromkeys(("events_in", "decisions", "missing", "duplicates", "labels"), 0)
+    (folder / "summary.json").write_text(json.dumps(counts))
+    return Run(SEED, world, folder)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> scenario_report.Report:
+    folder = tmp_path_factory.mktemp("scenario")
+    return scenario_report.judged(
+        [
+            recorded(folder / "weekly", "weekly", blind_from=DRIFT_SHIFT_DAY + 7, alert_day=None),
+            recorded(folder / "loop", "loop", blind_from=DAYS, alert_day=9.0),
+        ]
+    )
+
+
+def test_a_row_for_every_week_of_every_world(report: scenario_report.Report) -> None:
+    weeks = report.as_json(1.0)["scenario"]["weeks"]  # type: ignore[index]
+    assert {(row["world"], row["week"]) for row in weeks} == {
+        (world, week) for world in ("frozen", "weekly", "loop") for week in range(-1, 5)
+    }
+    assert {"seed", "world", "week", "precision", "recall", "average_precision", "money_saved", "labelled"} <= set(
+        weeks[0]
+    )
+    assert [row["labelled"] for row in weeks if row["world"] == "loop"] == [0, 2, 0, 0, 0, 0]
+
+
+def test_the_truth_is_the_worlds(report: scenario_report.Report) -> None:
+    precision = {(row.world, row.worth.week): row.worth.precision for row in report.rows}
+    assert all(precision["loop", week] == 1.0 for week in range(-1, 5))
+    assert precision["frozen", 0] == 1.0
+    assert all(precision["frozen", week] < 0.3 for week in range(1, 5))
+
+
+def test_moments_are_of_their_world(report: scenario_report.Report) -> None:
+    moments = report.as_json(1.0)["scenario"]["moments"]  # type: ignore[index]
+    assert [(m["world"], m["kind"]) for m in moments] == [
+        ("frozen", "shift"), ("weekly", "shift"), ("loop", "shift"), ("loop", "alert"),
+    ]  # fmt: skip
+    assert moments[-1]["virtual_time"] == "2025-02-19T00:00:00Z"
+
+
+def test_targets_are_held_against_each_seed(report: scenario_report.Report) -> None:
+    (check,) = scenario_report.checks(report)
+    assert check["first_alert_day"] == 9.0
+    assert check["before_shift_lowest"] == check["loop_since_alert_lowest"] == 1.0
+    assert check["holds"] is True
+
+
+def test_a_loop_that_falls_does_not_hold(tmp_path: Path) -> None:
+    worse = scenario_report.judged(
+        [
+            recorded(tmp_path / "weekly", "weekly", blind_from=DRIFT_SHIFT_DAY + 7, alert_day=None),
+            recorded(tmp_path / "loop", "loop", blind_from=DRIFT_SHIFT_DAY + 28, alert_day=9.0),
+        ]
+    )
+    assert scenario_report.checks(worse)[0]["holds"] is False
+    assert "DOES NOT HOLD" in scenario_drawing.to_text(worse)
+
+
+def test_picture_and_page_need_nothing_beside_them(report: scenario_report.Report, tmp_path: Path) -> None:
+    scenario_drawing.draw(report, tmp_path)
+    assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "drift.html").read_text()
+    assert "data:image/png;base64," in page
+    assert 'src="http' not in page
+    assert "harm: precision" in page
+
+
+def test_another_scenario_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Fatal, match="SCENARIO=flood: must be drift"):
+        scenario("flood", (1,), tmp_path, Console())
+
+
+def test_moments_of_a_journal() -> None:
+    base = {"model_version": "m2", "why": "better", "evidence": "{}", "event_time_ms": 5, "model": b""}
+    releases = [
+        base | {"move": "promote"},
+        base | {"move": "challenge", "event_time_ms": 3},
+        base | {"move": "note", "evidence": '{"kind": "training_started"}', "event_time_ms": 2, "why": "schedule"},
+        base | {"move": "note", "evidence": '{"kind": "trigger_refused"}'},
+        base | {"move": "rollback", "event_time_ms": 9},
+    ]
+    alert = {"status": "raised", "window_end_ms": 4, "is_harm": True, "text": "precision fell"}
+    found = moments_of(releases, [alert, alert | {"status": "cleared"}])  # type: ignore[arg-type, list-item]
+    assert [(moment.time_ms, moment.kind, moment.detail) for moment in found] == [
+        (2, "retrain", "schedule"),
+        (4, "alert", "harm: precision fell"),
+        (5, "promote", "m2: better"),
+        (9, "rollback", "m2: better"),
+    ]
