@@ -43,7 +43,9 @@ CASES = (
     Case("one feature moves by half a standard deviation", "feature", 0.5, about("feature_shift", "noise_a"), 1),
     Case("amounts in another unit (x 100)", "units", 100.0, about("feature_shift", "amount"), 1),
     Case("amounts in another unit, seen at the door", "units", 100.0, about("data_quality", "amount_minor"), 1),
-    Case("null storm: 5% of a feature is missing", "nulls", 0.05, about("feature_shift", "customer_count_7d"), 1),
+    Case(
+        "null storm: 5% of a feature is missing", "nulls", 0.05, about("data_quality", "customer_count_7d missing"), 1
+    ),
     Case("null storm: 5% of a field is not told", "nulls", 0.05, about("data_quality", "country null"), 1),
     Case("a new category in 1% of events", "category", 0.01, about("data_quality", "new value of country"), 1),
     Case("scores rise by 0.5 in log-odds", "score", 0.5, about("score_shift"), 1),

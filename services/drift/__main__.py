@@ -88,7 +88,7 @@ def main() -> None:
     follow(app, worker)
     logging.info("drift health=http://%s:%d", process.health_host, health.port)
     try:
-        faust.Worker(app, loop=loop, quiet=True, redirect_stdouts=False).execute_from_commandline()
+        faust.Worker(app, loop=loop, loglevel="INFO", quiet=True, redirect_stdouts=False).execute_from_commandline()
     finally:
         health.close()
 

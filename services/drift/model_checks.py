@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,20 +15,24 @@ from services.drift.comparing import (
     Subject,
     cells_of,
     days_before,
+    finding,
     mix,
     shift,
     window,
 )
 from services.drift.days import ALL, Days
+from services.drift.distributions import chi2_quantile, chi2_survival
 from services.drift.finding import Finding
 from services.drift.references import KnownModel, Models
-from services.drift.statistics import Counts
+from services.drift.statistics import Counts, two_sample_chi2
 from services.mesh.bins import SCORE_BINS
 from services.mesh.records import AlertKind
 
 # An action has to become half as frequent again, or as rare, before anybody acts on it.
 ACTION_RATIO_FLOOR = 1.5
 ACTION_SHARE_MIN = 0.002
+# So much more of a feature missing, or outside of what training saw, is worth a look.
+ODD_SHARE_FLOOR = 0.02
 
 
 def check_model(days: Days, day: int, models: Models, rate: float) -> Iterator[Finding]:
@@ -43,7 +49,7 @@ def _features(days: Days, day: int, known: KnownModel, rate: float) -> Iterator[
     reference = known.reference
     assert reference is not None
     segments = [ALL, *(segment for segment in days.segments("scoring", day) if segment in reference.segments)]
-    tests = len(segments) * len(reference.features)
+    tests = 3 * len(segments) * len(reference.features)
     for segment in segments:
         tally, first = window(days, "scoring", day, segment, known.version)
         if tally.records - tally.inexact < RECORDS_MIN or len(tally.features) != len(reference.features):
@@ -53,6 +59,29 @@ def _features(days: Days, day: int, known: KnownModel, rate: float) -> Iterator[
             if len(expected) == len(tally.features[place]):
                 about = _about("features", "feature_shift", name, segment, known, first, day)
                 yield from shift(about, tally.features[place], expected, feature.spread, rate / tests)
+                yield from _odd(about, tally.features[place], expected, rate / tests)
+
+
+def _odd(about: Subject, counts: Counts, reference: Counts, rate: float) -> Iterator[Finding]:
+    """Missing values, and values outside of all that training saw, which PSI lets drown in the bins beside them."""
+    for name, places in (("missing", [-1]), ("outside training", [0, -2])):
+        odd, known = int(counts[places].sum()), int(reference[places].sum())
+        records, total = int(counts.sum()), int(reference.sum())
+        table = np.array([odd, records - odd]), np.array([known, total - known])
+        statistic, freedom = two_sample_chi2(*table)
+        now, before = odd / records, known / total
+        yield finding(
+            replace(about, kind="data_quality", name=f"{about.name} {name}"),
+            statistic="share",
+            value=now,
+            p_value=chi2_survival(statistic, freedom) if freedom else 1.0,
+            chance=before + math.sqrt(chi2_quantile(rate, 1) * max(before, 1 / total) / records),
+            matters=abs(now - before) >= ODD_SHARE_FLOOR,
+            floor=before + ODD_SHARE_FLOOR,
+            records=records,
+            population=f"{records:,} events against {total:,} of training",
+            what=f"{name} in {now:.1%} instead of {before:.1%}",
+        )
 
 
 def _scores(days: Days, day: int, known: KnownModel, rate: float) -> Iterator[Finding]:
