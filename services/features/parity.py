@@ -3,7 +3,9 @@
 Each view is a function of its own input, partition by partition in offset order. So three streams are walked once, in
 any interleaving: ``events.v1`` gives the customer's features, to be compared with those in ``updates.terminal.v1``;
 that gives the terminal's, to be compared with ``features.v1``. A recomputed vector waits for its served one, which the
-headers name; whose twin never comes was on its way, or went to dead letters. Pure.
+headers name; whose twin never comes was on its way, or went to dead letters. A record of ``features.v1`` says which
+feature set served it, one of ``updates.terminal.v1`` does not: a customer's vector that differs is a mismatch unless
+the record that followed from it is of another set. Pure.
 
 With ``sample`` = n only one customer and one terminal in n are followed, over their whole histories.
 """
@@ -98,7 +100,10 @@ class Parity:
     """Feed it the three topics, each partition in offset order; then read ``reports`` and ``left``."""
 
     def __init__(self, features: FeatureSet, settings: ParitySettings) -> None:
-        self.reports = {"customer": ViewReport(), "terminal": ViewReport()}
+        self._reports = {"customer": ViewReport(), "terminal": ViewReport()}
+        # Customers' vectors that differ, until it is known which set served them; and updates that another set served.
+        self._doubts: dict[Place, tuple[Served, Recomputed]] = {}
+        self._of_other_sets: set[Place] = set()
         self._names = features.names
         self._customers = _Replay(features.view("customer"), settings)
         self._terminals = _Replay(features.view("terminal"), settings)
@@ -115,6 +120,14 @@ class Parity:
         branches = update.fields[0]["type"]
         self._update = own_fields_schema(update, branches[0]["fields"], "Event")
         self._label = own_fields_schema(update, branches[1]["fields"], "Label")
+
+    @property
+    def reports(self) -> dict[str, ViewReport]:
+        """What came of each view's vectors, so far: a doubt that nothing has settled counts as a mismatch."""
+        for served, recomputed in self._doubts.values():
+            self._count("customer", served, recomputed)
+        self._doubts.clear()
+        return self._reports
 
     def left(self) -> dict[str, tuple[int, int]]:
         """For each view: recomputed vectors whose served twin has not come (on its way, or refused), and served ones
@@ -161,17 +174,30 @@ class Parity:
 
     def features(self, place: Place, value: bytes, hop: Hop) -> None:
         """One record of ``features.v1``: the whole vector as it was served."""
-        if not self._terminals.follows_all and not self._terminals.follows(self._terminal_of(value)):
-            return
         source = hop.previous_partition_number, hop.previous_offset
         set_at, vector_at = len(value) - self._tail_bytes, len(value) - self._vector_bytes
         status_at = set_at + len(self._tail_begins)
-        if value[set_at:status_at] != self._tail_begins or value[status_at + 1 : vector_at] != self._vector_length:
-            self.reports["terminal"].excluded["other feature set"] += 1
+        is_ours = value[set_at:status_at] == self._tail_begins
+        is_ours = is_ours and value[status_at + 1 : vector_at] == self._vector_length
+        self._settle_doubt(source, is_ours)
+        if not self._terminals.follows_all and not self._terminals.follows(self._terminal_of(value)):
+            return
+        if not is_ours:
+            self._reports["terminal"].excluded["other feature set"] += 1
             self._terminals.recomputed.pop(source, None)
             return
         served = Served(value[vector_at:], _STATUSES[value[status_at] >> 1], place, value, HEADER_BYTES)
         self._served("terminal", self._terminals, source, served)
+
+    def _settle_doubt(self, update: Place, is_ours: bool) -> None:
+        doubt = self._doubts.pop(update, None)
+        if not is_ours:
+            if doubt is not None:
+                self._reports["customer"].excluded["other feature set"] += 1
+            else:
+                self._of_other_sets.add(update)
+        elif doubt is not None:
+            self._count("customer", *doubt)
 
     def _terminal_of(self, value: bytes) -> bytes:
         terminal_id: str = self._features.decode(value)["terminal_id"]
@@ -196,13 +222,23 @@ class Parity:
             self._compare(view, served, recomputed)
 
     def _compare(self, view: str, served: Served, recomputed: Recomputed) -> None:
-        report = self.reports[view]
+        report = self._reports[view]
         if served.status in ("stale", "fallback"):
             report.excluded[served.status] += 1
             return
         if not recomputed.is_whole:
             report.excluded["history no longer kept"] += 1
             return
+        is_equal = served.vector == recomputed.vector and served.status == recomputed.status
+        if is_equal or view == "terminal":
+            self._count(view, served, recomputed)
+        elif served.place in self._of_other_sets:
+            report.excluded["other feature set"] += 1
+        else:
+            self._doubts[served.place] = served, recomputed
+
+    def _count(self, view: str, served: Served, recomputed: Recomputed) -> None:
+        report = self._reports[view]
         report.compared += 1
         report.by_status[served.status] += 1
         if served.vector == recomputed.vector and served.status == recomputed.status:

@@ -105,6 +105,9 @@ def in_record(topic: str, record: Record) -> InRecord:
     return InRecord(topic, record.place[0], record.place[1], 0, record.key, record.value, ())
 
 
+OTHER = load_feature_set(FEATURES_TEXT.replace("windows: [5m,", "windows: [7h,"), DECLARED)
+
+
 def walk(
     served: Served, settings: ParitySettings | None = None, seed: int = 0, features: FeatureSet = FEATURES
 ) -> Parity:
@@ -239,3 +242,20 @@ def test_vectors_of_another_feature_set_are_left_out() -> None:
     parity = walk(served)
     assert parity.reports["terminal"].excluded == {"other feature set": 1}
     assert parity.reports["terminal"].mismatches == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sample", [1, 2])
+def test_what_another_feature_set_served_is_no_mismatch_of_either_view(seed: int, sample: int) -> None:
+    parity = walk(serve(features=OTHER), ParitySettings(partitions=2, sample=sample), seed)
+    customer = parity.reports["customer"]
+    assert customer.excluded["other feature set"] > 20
+    assert customer.mismatches == parity.reports["terminal"].mismatches == 0
+
+
+def test_a_difference_that_no_record_explains_is_a_mismatch() -> None:
+    served = serve(features=OTHER)
+    report = walk(Served(served.events, served.updates, [])).reports["customer"]
+    assert report.mismatches > 50
+    assert report.first is not None
+    assert report.first.feature == "customer_count_5m"
