@@ -194,11 +194,9 @@ def follow(app: faust.App, worker: Worker) -> None:
     @app.agent(topic, concurrency=1, name="drift")
     async def take(stream: Any) -> None:
         async for events in stream.take_events(_BATCH_RECORDS_MAX, within=_BATCH_WAIT_S):
-            messages = [event.message for event in events]
-            records = [
-                Record(message.topic, message.partition, message.offset, event.value)
-                for message, event in zip(messages, events, strict=True)
-            ]
+            # What was fetched before a rebalance is fetched again after it, together with what came before it.
+            held = [event for event in events if event.message.generation_id == app.consumer_generation_id]
+            records = [Record(e.message.topic, e.message.partition, e.message.offset, e.value) for e in held]
             await _or_end(worker.take(records))
 
     async def turn(_: faust.App) -> None:
