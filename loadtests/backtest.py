@@ -60,8 +60,8 @@ def twenty_rules() -> str:
             f"customer_count_30d >= {3 + number}', action: review, reason: Unusual., expected_rate: 0.02}}"
         )
         rules.append(
-            f"  - {{name: place_{number}, when: 'terminal_known_fraud_rate_7d > 0.{9 - number} and amount > {200 - number} "
-            f'and not channel == "pos"\', action: decline, reason: Place.}}'
+            f"  - {{name: place_{number}, when: 'terminal_known_fraud_rate_7d > 0.{9 - number} and "
+            f'amount > {200 - number} and not channel == "pos"\', action: decline, reason: Place.}}'
         )
     head, rest = text.split("\nrules:\n")
     _, tail = rest.split("\nthresholds:\n")

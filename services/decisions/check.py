@@ -194,6 +194,8 @@ class _Checker:
                 self.items(node, found, items)
             case Name(name=name) if name in self.vocabulary.lists:
                 self.named_list(node, found, name)
+            case Name(name=name) if self.vocabulary.columns.get(name) is Type.UNKNOWN:
+                pass  # a definition that was refused, which has been said
             case Name(name=name) if name in self.vocabulary.columns:
                 self.report(node.collection, f"{shown(name)} after `in` is a column, not a list; compare it with ==")
             case Name(name=name):

@@ -7,13 +7,13 @@ booleans, and ``not (rate > 0.1)`` costs what ``rate <= 0.1`` costs and means th
 
 Why, and why not. The parts without and, or and not in them are *leaves*. Compiled with a list to note them in, a
 condition leaves each leaf's array behind in the columns that it was given, under the leaf itself: what was computed to
-decide is kept to explain, and nothing is computed twice.
+decide is kept to explain. The same leaf in two rules of a policy is one leaf, so nothing is computed twice either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -56,13 +56,14 @@ class Leaf:
 
     ``noted`` says what the array noted under this leaf means: where it certainly holds (True) or certainly does not
     (False). ``texts`` and ``numbers`` name the columns without which it is not known; ``alone`` computes both truths
-    of it from columns, for what can be missing in other ways (a division by zero, coalesce).
+    of it from columns, ``reads``, for what can be missing in other ways (a division by zero, coalesce).
     """
 
     text: str
     noted: bool
     texts: tuple[str, ...]
     numbers: tuple[str, ...]
+    reads: tuple[str, ...]
     alone: tuple[Bits, Bits] | None
 
 
@@ -104,21 +105,31 @@ class _Compiler:
         bits = self.bare(node, wanted)
         if self.leaves is None:
             return bits
-        names = sorted({name.name for name in names_in(node)} - self.vocabulary.lists.keys() - ALWAYS_PRESENT)
-        texts = tuple(name for name in names if self.vocabulary.columns[name] is Type.TEXT)
-        numbers = tuple(name for name in names if self.vocabulary.columns[name] is not Type.TEXT)
-        leaf = Leaf(text_of(node), wanted, texts, numbers, None)
-        if isinstance(node, Missing):
-            leaf = replace(leaf, texts=(), numbers=())
-        elif may_be_missing_otherwise(node):
-            leaf = replace(leaf, alone=(self.bare(node, True), self.bare(node, False)))
+        text = text_of(node)
+        leaf = self.vocabulary.leaves.get((text, wanted))
+        if leaf is None:
+            leaf = self.vocabulary.leaves[text, wanted] = self.described(node, text, wanted)
         self.leaves.append(leaf)
 
         def noted(columns: Any) -> Any:
-            found = columns[leaf] = bits(columns)
+            found = columns.get(leaf)
+            if found is None:
+                found = columns[leaf] = bits(columns)
             return found
 
         return noted
+
+    def described(self, node: Node, text: str, wanted: bool) -> Leaf:
+        """What is to be known of a leaf, to explain it."""
+        reads = sorted({name.name for name in names_in(node)} - self.vocabulary.lists.keys())
+        names = [name for name in reads if name not in ALWAYS_PRESENT and not isinstance(node, Missing)]
+        texts = tuple(name for name in names if self.vocabulary.columns[name] is Type.TEXT)
+        numbers = tuple(name for name in names if self.vocabulary.columns[name] is not Type.TEXT)
+        alone = None
+        if not isinstance(node, Missing) and may_be_missing_otherwise(node):
+            bare = _Compiler(self.vocabulary)
+            alone = (bare.bare(node, True), bare.bare(node, False))
+        return Leaf(text, wanted, texts, numbers, tuple(reads), alone)
 
     def bare(self, node: Node, wanted: bool) -> Bits:
         match node:
@@ -177,11 +188,22 @@ class _Compiler:
                 apply, keeps = FUNCTIONS[function].apply, FUNCTIONS[function].keeps
                 inner_rounded = self.is_float32(node) if keeps else False
                 values = [self.value(argument, inner_rounded) for argument in arguments]
-                if len(values) == 1:
-                    only = values[0]
-                    return lambda columns: apply(only(columns))
-                return lambda columns: apply(*[each(columns) for each in values])
+                return self.shared(node, inner_rounded, lambda columns: apply(*[each(columns) for each in values]))
         raise AssertionError(f"not a value: {node}")  # check() refuses it before
+
+    def shared(self, node: Call, rounded: bool, values: Values) -> Values:
+        """A call's values, which several conditions of a policy may ask for, computed once for the same columns."""
+        if self.leaves is None:
+            return values
+        key = (text_of(node), "rounded" if rounded else "")
+
+        def once(columns: Any) -> Any:
+            found = columns.get(key)
+            if found is None:
+                found = columns[key] = values(columns)
+            return found
+
+        return once
 
     def wide(self, node: Node) -> Values:
         """Compile a number as float64, in which all arithmetic is done."""
@@ -256,12 +278,20 @@ class _Compiler:
 
 def may_be_missing_otherwise(node: Node) -> bool:
     """Whether a part can be missing where all its columns are there, or the other way round."""
+    # A product of four numbers below 1e39 (float32's largest) is far from infinity; of more, infinity less infinity.
+    return _divides(node) or _products(node) > 3
+
+
+def _divides(node: Node) -> bool:
     match node:
-        case Arithmetic():
-            return True  # a division by zero; infinity less infinity
-        case Call(function="coalesce"):
+        case Arithmetic(sign="/") | Call(function="coalesce"):
             return True
-    return any(map(may_be_missing_otherwise, parts_of(node)))
+    return any(map(_divides, parts_of(node)))
+
+
+def _products(node: Node) -> int:
+    own = isinstance(node, Arithmetic) and node.sign == "*"
+    return own + sum(map(_products, parts_of(node)))
 
 
 def _is_literal(node: Node) -> bool:

@@ -91,12 +91,12 @@ class Decider:
         whole = len(rows) == len(batch.partitions)
         part = {name: batch.columns[name] if whole else batch.columns[name][rows] for name in policy.reads}
         if not policy.fuses.names:
-            return policy.evaluator.judge(part, noting=True)
+            return policy.evaluator.judge(part)
         own = batch.partitions[rows]
         present = np.unique(own).tolist()
         rows_of = [np.flatnonzero(own == partition) for partition in present]
         watch = FuseWatch(policy, [self._state_of(p) for p in present], rows_of, batch.times_ms[rows])
-        judged = policy.evaluator.judge(part, watch, noting=True)
+        judged = policy.evaluator.judge(part, watch)
         if watch.blown is not None or self.blown:
             self._tell_fuses(policy, present)
         return judged

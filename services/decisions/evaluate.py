@@ -47,7 +47,7 @@ class Judged:
 
     ``table`` holds outcomes and ``codes`` (intp, shape (n,)) the place of each row's own. ``swaps`` replaces verdicts
     by row, where chance did. ``hits`` says which rules hit which rows (bool, shape (rules, n)). ``columns`` are those
-    given, with the leaves of conditions noted in them where that was asked for, and ``segment`` (uint8, shape (n,)) and
+    given, with the leaves of conditions noted in them, and ``segment`` (uint8, shape (n,)) and
     ``seasons`` (before the first model, without trusted features) say what applied.
     """
 
@@ -100,12 +100,12 @@ class Evaluator:
         self._fallback_cuts = _cuts([declared.fallback.cuts])[0]
         self._has_losses = any(each.loss for each in (*declared.segments, declared.fallback))
 
-    def judge(self, columns: Columns, watch: Watch | None = None, noting: bool = False) -> Judged:
-        """Judge all rows at once; ``noting`` keeps the leaves of conditions."""
+    def judge(self, columns: Columns, watch: Watch | None = None) -> Judged:
+        """Judge all rows at once."""
         rows = len(columns["score"])
         noted: dict[Any, Any] = dict(columns)
         with np.errstate(all="ignore"):  # division by zero and overflow have declared meanings
-            packed, hits, seasons = self._packed(noted, rows, noting)
+            packed, hits, seasons = self._packed(noted, rows)
             hits = hits[len(self._declared.lists) :]
             fused = watch(hits[self.fused_rules], *seasons) if watch else None
             if fused is not None:
@@ -124,7 +124,7 @@ class Evaluator:
         return judged
 
     def _packed(
-        self, columns: dict[Any, Any], rows: int, noting: bool
+        self, columns: dict[Any, Any], rows: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
         """Pack what each event hit into bytes: segment, levels, circumstances, then one bit a list and rule."""
         status = np.fromiter(map(STATUS_CODES.__getitem__, columns["feature_status"].tolist()), np.uint8, rows)
@@ -136,7 +136,7 @@ class Evaluator:
         any_fallback = bool(fallback.any())
 
         def held(condition: Condition) -> Any:
-            return condition.noting(columns) if noting else condition.hits(columns)
+            return condition.noting(columns)
 
         hits = np.zeros((len(self._declared.lists) + len(self.rules), rows), bool)
         row = 0

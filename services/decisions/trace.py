@@ -6,9 +6,9 @@ thresholds are asked once more, for those rows alone. Events that stood alike sh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ NO, YES, UNKNOWN, NOT_ASKED = range(4)
 HELD: tuple[Held, ...] = ("no", "yes", "unknown")
 WORDINGS_MAX = 4_096  # lists kept, up to 20 kB each where there are hundreds of conditions; seen are dozens
 
-Mask = NDArray[np.bool_]
+_FALLBACK = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +38,14 @@ class _Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A list or threshold: ``column`` (or score times amount) against a value; asked where segment or season apply."""
+class _Cut:
+    """A threshold on the score, or on score times amount; asked where its segment or the fallback section applies."""
 
     of: str
     text: str
-    column: str
-    values: frozenset[str] | float
-    segment: int | None = None
-    season: Season = Season.ALWAYS
-    scored: bool = False
+    value: float
+    on_loss: bool
+    segment: int  # _FALLBACK: the fallback section's
 
 
 class Trace:
@@ -55,58 +53,77 @@ class Trace:
 
     def __init__(self, declared: Declaration, rules: Sequence[Rule]) -> None:
         self._noted = list(_noted(declared, rules))
-        self._asked = list(_asked(declared))
+        self._lists = [acting for acting in declared.lists if acting.values.values]
+        self._cuts = list(_cuts(declared))
+        self._cut_values = np.array([cut.value for cut in self._cuts])[:, None]
+        self._cut_segments = np.array([cut.segment for cut in self._cuts], np.intp)[:, None]
+        self._cut_on_loss = np.array([cut.on_loss for cut in self._cuts], bool)[:, None]
+        self._size = len(self._noted) + len(self._lists) + len(self._cuts)
         leaves = [each.leaf for each in self._noted]
         self._columns = sorted({name for leaf in leaves for name in (*leaf.texts, *leaf.numbers)})
         needs = [[name in (*leaf.texts, *leaf.numbers) for name in self._columns] for leaf in leaves]
-        self._needs = np.array(needs, np.uint8).reshape(len(leaves), len(self._columns))
-        self._plain = np.array([leaf.noted for leaf in leaves], bool)[:, None]
+        # float32: this product is asked of the fastest multiplication there is; its entries are small whole numbers.
+        self._needs = np.array(needs, np.float32).reshape(len(leaves), len(self._columns))
+        self._turned = np.array([not leaf.noted for leaf in leaves], bool)[:, None]
+        self._of_season = {
+            season: np.array([each.season is season for each in self._noted], bool)
+            for season in (Season.BOOTSTRAP, Season.FALLBACK)
+        }
+        self._alone = [(place, leaf.alone) for place, leaf in enumerate(leaves) if leaf.alone]
+        self._alone_columns = sorted({name for leaf in leaves if leaf.alone for name in leaf.reads})
         self._wordings: dict[bytes, list[ConditionValue]] = {}
 
     def keys(self, judged: Judged, rows: Sequence[int]) -> list[bytes]:
         """How the conditions stood for each of ``rows``: a key for ``values``."""
         index = np.asarray(rows, np.intp)
-        columns, (bootstrap, fallback) = judged.columns, judged.seasons
-        applies = {Season.ALWAYS: None, Season.BOOTSTRAP: bootstrap[index], Season.FALLBACK: fallback[index]}
-        part = {name: np.asarray(columns[name])[index] for name in self._columns if name in columns}
-        held = np.empty((len(self._noted) + len(self._asked), len(index)), np.uint8)
-        found = held[: len(self._noted)]
-        asked = np.array([each.leaf in columns for each in self._noted], bool)
-        for place, each in enumerate(self._noted):
-            if asked[place]:
-                values = columns[each.leaf]
-                found[place] = values[index] if getattr(values, "ndim", 0) else values
-        missing = self._missing(part)
-        if missing is not None:
-            unknown = (found == 0) & missing
-            found ^= ~self._plain  # noted where it certainly does not hold: the other way round
-            found[unknown] = UNKNOWN
-        else:
-            found ^= ~self._plain
-        found[~asked] = NOT_ASKED
+        held = np.empty((self._size, len(index)), np.uint8)
+        if not self._size:
+            return [b""] * len(index)
+        leaves, lists = len(self._noted), len(self._noted) + len(self._lists)
         with np.errstate(all="ignore"):
-            for place, each in enumerate(self._noted):
-                if each.leaf.alone and asked[place]:
-                    rest = {name: np.asarray(columns[name])[index] for name in columns if isinstance(name, str)}
-                    yes, no = (np.broadcast_to(truth(rest), len(index)) for truth in each.leaf.alone)
-                    found[place] = np.where(yes, YES, np.where(no, NO, UNKNOWN))
-                if (where := applies[each.season]) is not None:
-                    found[place, ~where] = NOT_ASKED
-            scored, segment = ~bootstrap[index], judged.segment[index]
-            for place, question in enumerate(self._asked, len(self._noted)):
-                held[place] = _answer(question, columns, index)
-                where = applies[question.season]
-                if where is not None:
-                    held[place, ~where] = NOT_ASKED
-                if question.scored:
-                    held[place, ~scored] = NOT_ASKED
-                if question.segment is not None:
-                    held[place, segment != question.segment] = NOT_ASKED
-        flat = np.ascontiguousarray(held.T).tobytes()
-        size = len(held)
-        return (
-            [flat[start : start + size] for start in range(0, size * len(index), size)] if size else [b""] * len(index)
-        )
+            self._read(judged, index, held[:leaves])
+            for season, applies in zip((Season.BOOTSTRAP, Season.FALLBACK), judged.seasons, strict=True):
+                if (own := self._of_season[season]).any():
+                    held[:leaves][np.ix_(own, ~applies[index])] = NOT_ASKED
+            for place, acting in enumerate(self._lists, leaves):
+                texts, known = judged.columns[acting.field][index].tolist(), acting.values.values
+                held[place] = [UNKNOWN if text is None else text in known for text in texts]
+            if self._cuts:
+                held[lists:] = self._thresholds(judged, index)
+        flat, size = np.ascontiguousarray(held.T).tobytes(), self._size
+        return [flat[start : start + size] for start in range(0, size * len(index), size)]
+
+    def _thresholds(self, judged: Judged, index: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """How the score stands to each threshold: uint8, shape (cuts, rows)."""
+        bootstrap, fallback = (applies[index] for applies in judged.seasons)
+        score = judged.columns["score"][index]
+        values = score[None, :]
+        if self._cut_on_loss.any():
+            values = np.where(self._cut_on_loss, score * judged.columns["amount"][index], score)
+        found = np.where(np.isnan(values), UNKNOWN, values >= self._cut_values).astype(np.uint8)
+        asked = (self._cut_segments == judged.segment[index]) | ((self._cut_segments == _FALLBACK) & fallback)
+        found[~(asked & ~bootstrap)] = NOT_ASKED
+        return found
+
+    def _read(self, judged: Judged, index: NDArray[np.intp], held: NDArray[np.uint8]) -> None:
+        """What the leaves were noted as, for the rows in ``index``, into ``held``: uint8, shape (leaves, rows)."""
+        columns, count = judged.columns, len(judged.codes)
+        none = np.zeros(count, bool)  # for leaves of seasons that no row is in; they are not asked
+        noted = [columns.get(each.leaf, none) for each in self._noted]
+        if not noted:
+            return
+        if any(getattr(values, "shape", ()) != (count,) for values in noted):
+            noted = [np.broadcast_to(values, count) for values in noted]
+        held[:] = np.array(noted)[:, index]
+        missing = self._missing({name: columns[name][index] for name in self._columns})
+        unknown = None if missing is None else (held == NO) & missing
+        held ^= self._turned  # noted where it certainly does not hold: the other way round
+        if unknown is not None:
+            held[unknown] = UNKNOWN
+        rest = {name: columns[name][index] for name in self._alone_columns}
+        for place, (true, false) in self._alone:
+            yes, no = true(rest), false(rest)
+            held[place] = np.where(yes, YES, np.where(no, NO, UNKNOWN))
 
     def values(self, key: bytes) -> list[ConditionValue]:
         """The conditions in the policy's order; what was not asked is left out."""
@@ -114,7 +131,9 @@ class Trace:
         if wording is None:
             if len(self._wordings) > WORDINGS_MAX:
                 self._wordings.clear()
-            names = [(each.of, each.leaf.text) for each in self._noted] + [(e.of, e.text) for e in self._asked]
+            names = [(each.of, each.leaf.text) for each in self._noted]
+            names += [(f"list {own.values.name}", f"{own.field} in {own.values.name}") for own in self._lists]
+            names += [(cut.of, cut.text) for cut in self._cuts]
             wording = self._wordings[key] = [
                 {"of": of, "text": text, "held": HELD[value]}
                 for (of, text), value in zip(names, key, strict=True)
@@ -130,19 +149,8 @@ class Trace:
             texts_missing(column) if column.dtype == object else column != column  # NaN alone is not itself
             for column in (part[name] for name in self._columns)
         ]
-        missing = np.array(masks, np.uint8)
+        missing = np.array(masks, np.float32)
         return (self._needs @ missing) > 0 if missing.any() else None
-
-
-def _answer(question: _Asked, columns: Columns, index: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """NO, YES or UNKNOWN for each of the rows."""
-    if isinstance(question.values, frozenset):
-        texts = columns[question.column][index].tolist()
-        return np.array([UNKNOWN if text is None else text in question.values for text in texts], np.uint8)
-    values = columns["score"][index]
-    if question.column == "loss":
-        values = values * columns["amount"][index]
-    return np.where(np.isnan(values), UNKNOWN, values >= question.values).astype(np.uint8)
 
 
 def _noted(declared: Declaration, rules: Sequence[Rule]) -> Iterator[_Noted]:
@@ -166,23 +174,17 @@ def _leaves(of: str, condition: Condition, season: Season = Season.ALWAYS) -> It
     return (_Noted(of, leaf, season) for leaf in condition.leaves)
 
 
-def _asked(declared: Declaration) -> Iterator[_Asked]:
-    for acting in declared.lists:
-        if acting.values.values:
-            name = acting.values.name
-            yield _Asked(f"list {name}", f"{acting.field} in {name}", acting.field, acting.values.values)
+def _cuts(declared: Declaration) -> Iterator[_Cut]:
     for index, segment in enumerate(declared.segments):
-        yield from _thresholds(segment, _short(segment), index, Season.ALWAYS)
-    yield from _thresholds(declared.fallback, "fallback", None, Season.FALLBACK)
+        yield from _cuts_of(segment, _short(segment), index)
+    yield from _cuts_of(declared.fallback, "fallback", _FALLBACK)
 
 
-def _thresholds(thresholds: Thresholds, name: str, segment: int | None, season: Season) -> Iterator[_Asked]:
-    kinds: list[tuple[str, str, Any]] = [("score", "score", thresholds.cuts)]
+def _cuts_of(thresholds: Thresholds, name: str, segment: int) -> Iterator[_Cut]:
+    kinds = [("score", False, thresholds.cuts)]
     if thresholds.loss:
-        kinds.append(("loss", "score * amount", thresholds.loss.cuts))
-    for column, words, cuts in kinds:
-        for action in ("challenge", "review", "decline"):
-            cut = getattr(cuts, action)
-            if cut != float("inf"):
-                text = f"{words} >= {number_text(cut)}"
-                yield _Asked(f"segment {name}", text, column, cut, segment, season, scored=True)
+        kinds.append(("score * amount", True, thresholds.loss.cuts))
+    for words, on_loss, cuts in kinds:
+        for value in (cuts.challenge, cuts.review, cuts.decline):
+            if value != math.inf:
+                yield _Cut(f"segment {name}", f"{words} >= {number_text(value)}", value, on_loss, segment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from services.decisions.syntax import Node
 
@@ -68,6 +69,7 @@ class Vocabulary:
     features: frozenset[str]
     lists: Mapping[str, TextList] = field(default_factory=dict)
     definitions: Mapping[str, Node] = field(default_factory=dict)  # the policy's own names, already expanded
+    leaves: dict[Any, Any] = field(default_factory=dict)  # of its conditions: see ``compilation.Leaf``
 
 
 def payments_vocabulary(feature_names: Iterable[str], lists: Mapping[str, TextList]) -> Vocabulary:

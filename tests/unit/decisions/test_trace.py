@@ -18,7 +18,7 @@ HOME = {"home": TextList("home", "country", frozenset({"FR"}))}
 
 def told(one: Policy, *events: dict[str, Any]) -> list[dict[tuple[str, str], str]]:
     columns = columns_of(*events)
-    judged = one.evaluator.judge({name: columns[name] for name in one.reads}, noting=True)
+    judged = one.evaluator.judge({name: columns[name] for name in one.reads})
     keys = one.trace.keys(judged, range(len(events)))
     return [{(each["of"], each["text"]): each["held"] for each in one.trace.values(key)} for key in keys]
 
