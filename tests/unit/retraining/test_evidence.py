@@ -92,7 +92,7 @@ def test_events_are_compared_only_where_neither_model_can_have_learned_from_them
         (START_MS - 1, 400),
         (late - 1, 200 + 100),
         (late + DAY_MS, 100 + 100),
-        (late + DELAY_MS, 0),
+        (late + DELAY_MS + DAY_MS, 0),
     ):
         evidence = Evidence(DELAY_MS)
         records = [
