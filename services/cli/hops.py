@@ -113,7 +113,7 @@ def _scored(record: InRecord) -> dict[str, Any]:
 
 def _decided(record: InRecord) -> dict[str, Any]:
     decision = Codec("decision.v1.avsc").decode(record.value)
-    names = ("action", "reasons", "rule_hits", "policy_version", "propensity")
+    names = ("action", "reasons", "rule_hits", "policy_version", "propensity", "shadow_verdicts", "conditions")
     return {name: decision[name] for name in names}
 
 

@@ -203,5 +203,9 @@ def _part(part: object) -> str:
             return f"{feature}={value:.4g} ({contribution:+.3f})"
         case {"model_version": version, "score": score}:
             return f"{version} {score:.4f}"
+        case {"of": of, "text": text, "held": held}:
+            return f"{of}: {text} {held}"
+        case {"policy_version": version, "action": action}:
+            return f"{version} would {action}"
         case _:
             return str(part)
