@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import faust
-import orjson
 
 from services.mesh.adapters.faust_worker import start_at, unread
 from services.mesh.adapters.kafka_append import append
@@ -31,12 +30,13 @@ from services.mesh.topics import DRIFT_ALERTS, LABELS, MODELS
 from services.mesh.topology import RETRAINING
 from services.retraining import records
 from services.retraining.controller import step
-from services.retraining.events import Action, Event, Move, State, Tick, Train, Trained, TrainingFailed
+from services.retraining.events import Action, Event, Move, State, Tick, Train
 from services.retraining.evidence import Evidence
-from services.retraining.handover import EXIT_REFUSED, LINEAGE, RELEASE
+from services.retraining.handover import RELEASE
 from services.retraining.judge import BundleJudge
 from services.retraining.known import Known
 from services.retraining.labels import LabelReader
+from services.retraining.outcome import outcome_of
 from services.retraining.settings import RetrainingSettings
 
 EXIT_BUG = 70
@@ -235,7 +235,7 @@ class Loop:
             process.kill()
             await process.wait()
             raise
-        self._ended.append(_outcome(process.returncode or 0, output))
+        self._ended.append(outcome_of(process.returncode or 0, output))
 
 
 def follow(app: faust.App, loop: Loop) -> None:
@@ -296,24 +296,3 @@ def _die(what: str) -> None:
     logging.critical("fatal: %s", what, exc_info=True)
     logging.shutdown()
     os._exit(EXIT_BUG)
-
-
-def _outcome(status: int, output: bytes) -> Event:
-    """What the trainer's end means."""
-    try:
-        answer = orjson.loads(output.splitlines()[-1])
-    except (IndexError, orjson.JSONDecodeError):
-        answer = {}
-    if status == EXIT_REFUSED and "refused" in answer:
-        return TrainingFailed(why=str(answer["refused"]))
-    if status != 0 or "folder" not in answer:
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return TrainingFailed(why=f"the trainer ended with {how} and left no model; its log says more")
-    folder = Path(answer["folder"])
-    about = orjson.loads((folder / LINEAGE).read_bytes())
-    return Trained(
-        model_version=about["model_version"],
-        feature_set=about["feature_set"],
-        folder=str(folder),
-        measures=about["measures"],
-    )

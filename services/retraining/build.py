@@ -52,7 +52,8 @@ def build(
     ``metrics`` in the manifest are those of the validated model, which learned nothing younger than one label delay
     before the validation part; average precision and AUC are honest there, calibration was fitted on the same rows.
     ``segments`` (of each row, its channel) and ``actions`` (how often each was taken) make the reference finer.
-    ``champion``, verified, is measured on the same rows; where its cut-off lies inside them it has seen some.
+    ``champion``, verified, is measured on the same rows: on all of them, some of which it may have learned from, and
+    beside the new one on those that neither has seen.
     ``lineage`` goes among the manifest's parameters.
     Raises `TrainingRefused`.
     """
@@ -75,7 +76,9 @@ def build(
     fallback = _fitted(recorded, whole, settings, columns)
     validated = calibrated(calibration, margins(tried, recorded.rows[exact.index], span))
     judged = _scored_by(champion, recorded.rows[exact.index]) if champion else validated
-    metrics |= _against(judged, exact.fraud) if champion else {}
+    if champion:
+        unseen = _unseen(recorded, exact, parse(champion.manifest).label_cut_off_ms, horizon)
+        metrics |= _against(judged, validated, exact.fraud, unseen, horizon.frauds_min)
     metrics["low_half_fraud_share"] = measures.low_half_fraud_share(judged, exact.fraud)
     manifest = Manifest(
         manifest_version=MANIFEST_VERSION,
@@ -124,12 +127,30 @@ def _scored_by(champion: Bundle, rows: npt.NDArray[np.float32]) -> npt.NDArray[n
     return calibrated(manifest.calibration, margins(champion.model, rows, manifest.iteration_range))
 
 
-def _against(scores: npt.NDArray[np.float64], fraud: npt.NDArray[np.bool_]) -> dict[str, float]:
-    return {
-        "champion_average_precision": measures.average_precision(scores, fraud),
-        "champion_brier": measures.brier(scores, fraud),
-        "champion_calibration_error": measures.calibration_error(scores, fraud),
+def _unseen(recorded: Recorded, part: Part, cut_off_ms: int, horizon: Horizon) -> npt.NDArray[np.bool_]:
+    """Rows of ``part`` that a model of that cut-off cannot have learned from: shape (m,)."""
+    times, held_out = recorded.event_time_ms[part.index], recorded.held_out[part.index]
+    unseen: npt.NDArray[np.bool_] = (times > cut_off_ms) | (held_out & (times > cut_off_ms - horizon.label_delay_ms))
+    return unseen
+
+
+def _against(
+    champion: npt.NDArray[np.float64],
+    own: npt.NDArray[np.float64],
+    fraud: npt.NDArray[np.bool_],
+    unseen: npt.NDArray[np.bool_],
+    frauds_min: int,
+) -> dict[str, float]:
+    found = {
+        "champion_average_precision": measures.average_precision(champion, fraud),
+        "champion_brier": measures.brier(champion, fraud),
+        "champion_calibration_error": measures.calibration_error(champion, fraud),
+        "champion_unseen_rows": float(unseen.sum()),
     }
+    if int(fraud[unseen].sum()) >= frauds_min:
+        found["champion_average_precision_unseen"] = measures.average_precision(champion[unseen], fraud[unseen])
+        found["own_average_precision_unseen"] = measures.average_precision(own[unseen], fraud[unseen])
+    return found
 
 
 def _rows(

@@ -26,8 +26,9 @@ def snapshot_of(parts: Sequence[Labels], cut_off_ms: int) -> Snapshot:
     version = np.concatenate([part.version[rows] for part, rows in zip(parts, known, strict=True)])
     order = np.lexsort((version, identity))
     last = order[np.append(np.diff(identity[order].view(np.int64)) != 0, True)]
-    # In the order of the log: time is nearly sorted there, and a sorted file is a smaller one.
-    last.sort()
+    # By time: the order in which labels came leaves no trace, and a sorted file is a smaller one.
+    times = np.concatenate([part.event_time_ms[rows] for part, rows in zip(parts, known, strict=True)])
+    last = last[np.argsort(times[last], kind="stable")]
     joined = {
         name: np.concatenate([getattr(part, name)[rows] for part, rows in zip(parts, known, strict=True)])[last]
         for name in ("event_time_ms", "observed_ms", "fraud", "exact", "weight", "bucket")

@@ -28,7 +28,7 @@ class Rules:
     gate_frauds_min: int = 20
     calibration_ratio_max: float = 2.0  # expected frauds over frauds, or the other way round
     segment_loss_max: float = 0.05  # Brier lost per fraud in one band of amounts
-    precision_loss_max: float = 0.05  # average precision lost against the champion on the rows of the validation
+    precision_lift_min: float = 2.0  # average precision over the fraud share, which is what chance has
     low_half_share_max: float = (
         0.03  # of the half that looks safest; more says that labels are flipped, not that fraud grew
     )
