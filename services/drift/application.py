@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import faust
 from aiokafka.errors import KafkaError
@@ -37,6 +38,7 @@ _REPORT_EVERY_S = 5.0
 # Longer than a rebalance and a fetch; shorter than anybody would wait for.
 _STALLED_S = 120.0
 EXIT_BUG = 70
+Result = TypeVar("Result")
 
 
 class Worker:
@@ -61,7 +63,6 @@ class Worker:
         self._lock = asyncio.Lock()
         self._intake: Intake | None = None  # None: state has to be rebuilt
         self._known: set[tuple[str, str]] = set()  # (alert_id, status) that were published
-        self._passed: dict[tuple[str, int], int] = {}
         self._reported_checks = -1
         self._reported_s = 0.0
         self._moved_records, self._moved_s = -1, 0.0
@@ -71,18 +72,22 @@ class Worker:
         self._intake = None
         self._telemetry.ready(False)
 
-    async def take(self, records: Sequence[Record]) -> None:
-        """One batch, and what follows from it."""
-        async with self._lock:
-            intake = await self._state_at_last()
-            if intake is None:
-                for record in records:  # passed by: whoever rebuilds begins behind it
-                    self._passed[record.topic, record.partition] = record.offset + 1
-                return
-            for record in records:
-                intake.take(record)
-            await self._publish(intake.monitor.due())
-            self._tell(intake)
+    async def take(self, records: Sequence[Record], is_current: Callable[[], bool]) -> bool:
+        """One batch, and what follows from it. It waits while another worker has a part of the partitions.
+
+        ``is_current``: false once partitions have moved; the batch is handed out again then. False: it was not taken.
+        """
+        while is_current():
+            async with self._lock:
+                intake = await self._state_at_last()
+                if intake is not None:
+                    for record in records:
+                        intake.take(record)
+                    await self._publish(intake.monitor.due())
+                    self._tell(intake)
+                    return True
+            await asyncio.sleep(_TURN_S)
+        return False
 
     async def turn(self) -> None:
         """Between batches: state after a rebalance, health, report."""
@@ -145,8 +150,6 @@ class Worker:
                 f"owns {len(owned)} of {len(positions)} partitions: drift runs as one worker; stop the other"
             )
             return None
-        for where, passed in self._passed.items():
-            positions[where] = max(positions[where], passed)
         intake = Intake(Monitor(self._settings), self._telemetry)
         published = await loop.run_in_executor(None, self._published)
         count = await loop.run_in_executor(
@@ -193,11 +196,14 @@ def follow(app: faust.App, worker: Worker) -> None:
 
     @app.agent(topic, concurrency=1, name="drift")
     async def take(stream: Any) -> None:
-        async for events in stream.take_events(_BATCH_RECORDS_MAX, within=_BATCH_WAIT_S):
+        async for events in stream.noack_take(_BATCH_RECORDS_MAX, within=_BATCH_WAIT_S):
             # What was fetched before a rebalance is fetched again after it, together with what came before it.
-            held = [event for event in events if event.message.generation_id == app.consumer_generation_id]
+            generation = app.consumer_generation_id
+            held = [event for event in events if event.message.generation_id == generation]
             records = [Record(e.message.topic, e.message.partition, e.message.offset, e.value) for e in held]
-            await _or_end(worker.take(records))
+            if await _or_end(worker.take(records, partial(_is, app, generation))):
+                for event in held:  # not before: state is rebuilt up to here, and what it shows then is no news
+                    await stream.ack(event)
 
     async def turn(_: faust.App) -> None:
         await _or_end(worker.turn())
@@ -213,13 +219,17 @@ def follow(app: faust.App, worker: Worker) -> None:
         worker.forget()
 
 
-async def _or_end(step: Any) -> None:
+def _is(app: faust.App, generation: int) -> bool:
+    return bool(app.consumer_generation_id == generation)
+
+
+async def _or_end(step: Awaitable[Result]) -> Result:
     """An exception that left an agent would be acknowledged with its batch and lost, so it ends the process instead.
 
     Offsets stay where they were and the supervisor starts the process anew.
     """
     try:
-        await step
+        return await step
     except asyncio.CancelledError:
         raise
     except BaseException:
