@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,8 @@ from rich.console import Console
 
 from services.mesh.errors import Fatal
 from services.platform.files import write_atomically
+from services.platform.interrupt import Interrupt
+from services.platform.parent import Parent
 from services.platform.scenario_plan import (
     DAYS,
     LABEL_DELAY,
@@ -43,6 +46,8 @@ from services.simulator.worlds import DRIFT, DRIFT_SHIFT_DAY
 STOP_S_MAX = 12.0
 _TELL_EVERY_S = 15.0
 _TURN_S = 0.2
+EXIT_INTERRUPTED = 130
+_OURS = re.compile("WEIR_[A-Z]+_PORT|MAKELEVEL")
 KEPT = ("summary.json", "recording.parquet", "moments.json", "logs")
 
 
@@ -71,7 +76,10 @@ def scenario(name: str, seeds: Sequence[int], data_dir: Path, console: Console) 
         f"the {PER_DAY} highest scores a day",
         soft_wrap=True,
     )
-    _run_all(_Queue(runs), began_s, console)
+    with Interrupt() as interrupted:
+        interrupted.noting()
+        if not _run_all(_Queue(runs), began_s, console, interrupted):
+            return EXIT_INTERRUPTED
     report = scenario_report.judged(runs)
     seconds = time.monotonic() - began_s
     scenario_drawing.draw(report, folder)
@@ -81,10 +89,14 @@ def scenario(name: str, seeds: Sequence[int], data_dir: Path, console: Console) 
     return 0 if report.is_exact else 1
 
 
-def _run_all(queue: _Queue, began_s: float, console: Console) -> None:
-    told_s = time.monotonic()
+def _run_all(queue: _Queue, began_s: float, console: Console, interrupted: Interrupt) -> bool:
+    """Whether all runs have come to their end; False: somebody wanted another one. Raises Fatal."""
+    told_s, parent = time.monotonic(), Parent()
     try:
         while queue.waiting or queue.running:
+            if interrupted or parent.wants_stop():
+                console.print("stopping all meshes")
+                return False
             while queue.waiting and len(queue.running) < SIDE_BY_SIDE:
                 _start(run := queue.waiting.pop(0))
                 queue.running.append(run)
@@ -101,6 +113,7 @@ def _run_all(queue: _Queue, began_s: float, console: Console) -> None:
                 shown = ", ".join(f"{run.name} day {_day(run)}" for run in queue.running)
                 console.print(f"{told_s - began_s:6.1f} s  {shown}", highlight=False)
             time.sleep(_TURN_S)
+        return True
     finally:
         _stop(queue.running)
 
@@ -112,7 +125,9 @@ def _start(run: Run) -> None:
     argv += ["--label-delay", LABEL_DELAY, "--partitions", str(PARTITIONS)]
     # What is watched is what is measured: the same budget for all, and no alerts where nobody would act on them.
     argv += ["--reviewed", str(REVIEWED)] if run.world == "loop" else ["--no-drift"]
-    environment = {**os.environ, "WEIR_DRIFT_BUDGET_PER_DAY": str(PER_DAY)}
+    # Not what belongs to one mesh alone, or to whom make started.
+    environment = {name: value for name, value in os.environ.items() if not _OURS.fullmatch(name)}
+    environment["WEIR_DRIFT_BUDGET_PER_DAY"] = str(PER_DAY)
     run.output = (run.folder / "output.log").open("wb")
     run.began_s = time.monotonic()
     run.process = subprocess.Popen(
