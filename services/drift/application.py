@@ -62,6 +62,7 @@ class Worker:
         self._codec = Codec(DRIFT_ALERTS.schemas[0])
         self._lock = asyncio.Lock()
         self._intake: Intake | None = None  # None: state has to be rebuilt
+        self._moves = 0  # how often partitions have moved
         self._known: set[tuple[str, str]] = set()  # (alert_id, status) that were published
         self._reported_checks = -1
         self._reported_s = 0.0
@@ -70,6 +71,7 @@ class Worker:
     def forget(self) -> None:
         """Partitions have moved: what is in memory may lack what another worker took."""
         self._intake = None
+        self._moves += 1
         self._telemetry.ready(False)
 
     async def take(self, records: Sequence[Record], is_current: Callable[[], bool]) -> bool:
@@ -143,7 +145,7 @@ class Worker:
             owned = {(tp.topic, tp.partition) for tp in self._app.consumer.assignment()}
         except ConsumerNotStarted:
             return None
-        loop = asyncio.get_running_loop()
+        loop, moves = asyncio.get_running_loop(), self._moves
         positions = await loop.run_in_executor(None, self._committed)
         if owned != positions.keys():
             self._telemetry.health.last_error = (
@@ -155,6 +157,8 @@ class Worker:
         count = await loop.run_in_executor(
             None, rebuild, intake, self._past_of, positions, published, self._telemetry.alive
         )
+        if self._moves != moves:
+            return None
         self._known = {(alert["alert_id"], alert["status"]) for alert in published}
         logging.info("drift: state from %d records, %d alerts hold", count, len(intake.monitor.ledger.open))
         self._intake = intake
