@@ -18,8 +18,7 @@ import orjson
 from services.decisions.evaluate import BOOTSTRAP_MODEL
 from services.decisions.flow import FuseCounts, PartitionState
 from services.decisions.policy import Policy
-from services.mesh.codec import schema
-from services.mesh.excerpt import Excerpt
+from services.mesh.codec import Codec
 from services.mesh.headers import find
 from services.mesh.ports import InRecord
 
@@ -110,8 +109,7 @@ class Restorer:
     def __init__(self, log: Decided, policy_of: PolicyOf) -> None:
         self._log = log
         self._policy_of = policy_of
-        names = ("event_time_ms", "feature_status", "model_version", "action", "rule_hits", "policy_version")
-        self._excerpt = Excerpt(schema("decision.v1.avsc"), names)
+        self._codec = Codec("decision.v1.avsc")
 
     def state_of(self, partition: int) -> PartitionState:
         """The state after the last decision of ``partition``. Raises Transient; Poison where a decision is not one."""
@@ -131,5 +129,5 @@ class Restorer:
             state, behind = unpacked(value, self._policy_of), kept[-1] + 1
         elif start > first:
             logging.warning("decisions.v1[%d]: no policy state in its last %d offsets", partition, end - start)
-        follow(state, [self._excerpt.record(record.value) for record in records[behind:]], self._policy_of)
+        follow(state, [self._codec.decode(record.value) for record in records[behind:]], self._policy_of)
         return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from services.decisions.deciding import Panel
 from services.decisions.mistakes import PolicyError
@@ -38,6 +38,10 @@ class Library:
                 return Inspection(flaw=f"its text is {known.version}, not {version}")
             self._policies[version] = known
         return Inspection(two_people=known.declared.two_people)
+
+    def keep(self, versions: Collection[str]) -> None:
+        """Forget all others, so that years of policies fit a process."""
+        self._policies = {version: policy for version, policy in self._policies.items() if version in versions}
 
     def get(self, version: str) -> Policy | None:
         """A policy that was released and loads."""
@@ -97,6 +101,7 @@ class PolicyDesk:
     def _seat(self) -> None:
         """Let those act who should."""
         registry, known = self._registry, self.library.get
+        self.library.keep(registry.texts.keys())
         policy, rollout = known(registry.in_force), registry.rollout
         if policy is None:
             return

@@ -98,6 +98,7 @@ DECIDING = Stage(
     consumes=SCORES,
     produces=(DECISIONS, DEAD_LETTERS, PROFILES),
     reads_whole=(POLICIES,),
+    state="the day's reviews and its rules' hits for each partition",
 )
 
 OUTCOME_INTAKE = Stage(
