@@ -45,7 +45,7 @@ def run_status(given: argparse.Namespace) -> int:
     print_line(f"model        {model['champion']}" + ("" if model["has_reference"] else "  (no reference)"))
     print_line(f"tolerated    {settings['false_alarms_per_week']:g} false alarms a week")
     for stage, covered in document["coverage"].items():
-        print_line(f"{stage:<12} {covered['counted']:,} counted, at most {covered['uncounted_at_most']:,} not")
+        print_line(f"{stage:<12} {covered['offsets_covered']:,} offsets covered, {covered['uncounted_at_most']:,} not")
     for alert in document["alerts_open"]:
         print_line(f"{'HARM' if alert['is_harm'] else 'change'}  {alert['text']}")
         print_line(f"        {alert['action']}")

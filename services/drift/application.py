@@ -209,10 +209,11 @@ def follow(app: faust.App, worker: Worker) -> None:
                 for event in held:  # not before: state is rebuilt up to here, and what it shows then is no news
                     await stream.ack(event)
 
-    async def turn(_: faust.App) -> None:
-        await _or_end(worker.turn())
-
-    app.timer(interval=_TURN_S, name="drift.turn")(turn)
+    @app.task
+    async def turns(_: faust.App) -> None:
+        while not app.should_stop:
+            await _or_end(worker.turn())
+            await app.sleep(_TURN_S)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_: Any, **__: Any) -> None:

@@ -68,7 +68,7 @@ def report_of(monitor: Monitor) -> dict[str, Any]:
             "has_reference": known is not None and known.reference is not None,
         },
         "coverage": {
-            stage: {"counted": found.counted, "uncounted_at_most": found.missing, "repeats": found.repeats}
+            stage: {"offsets_covered": found.counted, "uncounted_at_most": found.missing, "repeats": found.repeats}
             for stage, found in sorted(monitor.days.coverage.items())
         },
         "labels": {"taken": monitor.labels.labels, "repeats": monitor.labels.repeats},

@@ -7,6 +7,7 @@ repeats. Its tables, web server, leader election and topic creation are off: no 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,10 +100,12 @@ async def unread(app: faust.App, taken: Mapping[tuple[str, int], int]) -> bool:
     if {(tp.topic, tp.partition) for tp in partitions} != set(taken):
         return True  # not all of them are ours yet
     ends = await consumer.highwaters(*partitions)
-    for tp in partitions:
+    # All at once: each is a visit to the consumer's thread, and one after the other takes that thread a second.
+    positions = await asyncio.gather(*(consumer.position(tp) for tp in partitions))
+    for tp, position in zip(partitions, positions, strict=True):
         fetched = consumer._read_offset.get(tp)
         if fetched is not None and fetched > taken[(tp.topic, tp.partition)]:
             return True
-        if (await consumer.position(tp) or 0) < ends[tp]:
+        if (position or 0) < ends[tp]:
             return True
     return False
