@@ -209,11 +209,12 @@ def follow(app: faust.App, worker: Worker) -> None:
                 for event in held:  # not before: state is rebuilt up to here, and what it shows then is no news
                     await stream.ack(event)
 
-    @app.task
     async def turns(_: faust.App) -> None:
         while not app.should_stop:
             await _or_end(worker.turn())
             await app.sleep(_TURN_S)
+
+    app.task(turns)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_: Any, **__: Any) -> None:
