@@ -122,6 +122,18 @@ def test_poison_is_counted_and_skipped(topic: str, value: bytes | None) -> None:
     assert bench.monitor.clock_ms == 0
 
 
+def test_which_alerts_hold_is_what_was_published_and_not_what_a_replay_finds(
+    log: dict[tuple[str, int], list[InRecord]],
+) -> None:
+    whole, after = Bench(), Bench()
+    whole.take(in_order(log))
+    published = [alert for alert in whole.alerts if alert["subject"] == "amount"]
+    assert 0 < len(published) < len(whole.alerts)
+    positions = {where: records[-1].offset + 1 for where, records in log.items()}
+    rebuild(after.intake, lambda topic: Past(log, topic), positions, published, lambda: None)
+    assert after.monitor.ledger.open == published
+
+
 def test_a_model_without_a_readable_manifest_is_followed_and_not_compared(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     release = release_of(known_model(World(1, 100))) | {"manifest": "{}"}
@@ -152,6 +164,7 @@ def test_a_state_rebuilt_from_the_log_goes_on_as_if_nothing_had_happened(
     positions = {where: before.intake.taken.get(where, -1) + 1 for where in [*log, (LABELS.name, 5)]}
     count = rebuild(after.intake, lambda topic: Past(log, topic), positions, before.alerts, lambda: None)
     assert count == int(cut * len(records))
+    assert after.monitor.ledger.history == before.alerts
     assert after.intake.taken[LABELS.name, 5] == -1
     after.take(records[int(cut * len(records)) - 5 :])
     assert before.alerts + after.alerts == whole.alerts

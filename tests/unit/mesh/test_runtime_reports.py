@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from threading import Thread
 
 from services.mesh.adapters.memory import ManualClock, MemoryBroker, MemoryLog
 from services.mesh.codec import Codec
@@ -87,12 +86,14 @@ def test_what_is_due_goes_with_the_batch_or_alone_when_it_is_quiet() -> None:
 def test_a_stage_that_stops_tells_the_rest() -> None:
     bench = Bench()
     bench.feed(4)
-    thread = Thread(target=bench.runtime.run)
-    thread.start()
-    while bench.telemetry.batches == 0:
-        pass
-    bench.runtime.stop.set()
-    thread.join(10)
+
+    class Stopping(Counting):
+        def step(self, batch: Sequence[InRecord]) -> list[Emit]:
+            bench.runtime.stop.set()  # as SIGTERM does, while a batch is at hand
+            return super().step(batch)
+
+    bench.runtime._make_handler = Stopping
+    bench.runtime.run()
     assert bench.spans() == [(0, 4)]
 
 
