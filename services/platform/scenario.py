@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from services.mesh.errors import Fatal
@@ -36,8 +37,9 @@ from services.platform.scenario_plan import (
     PARTITIONS,
     PER_DAY,
     REVIEWED,
+    RUN_BYTES,
     RUN_S_MAX,
-    SIDE_BY_SIDE,
+    SIDE_BY_SIDE_MAX,
     Run,
 )
 from services.platform.sender_report import latest_report
@@ -53,6 +55,7 @@ KEPT = ("summary.json", "recording.parquet", "moments.json", "logs")
 
 @dataclass(slots=True)
 class _Queue:
+    side_by_side: int
     waiting: list[Run]
     running: list[Run] = field(default_factory=list)
     done: list[Run] = field(default_factory=list)
@@ -70,15 +73,16 @@ def scenario(name: str, seeds: Sequence[int], data_dir: Path, console: Console) 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     runs = [Run(seed, world, folder / f"seed-{seed}-{world}") for seed in seeds for world in ("weekly", "loop")]
+    side_by_side = max(1, min(SIDE_BY_SIDE_MAX, psutil.virtual_memory().available // RUN_BYTES))
     console.print(
-        f"{len(runs)} meshes, {SIDE_BY_SIDE} at a time: {DAYS} days of about 1,060 payments, shift on day "
+        f"{len(runs)} meshes, {side_by_side} at a time: {DAYS} days of about 1,060 payments, shift on day "
         f"{DRIFT_SHIFT_DAY}, labels after {LABEL_DELAY}, {REVIEWED} customers reviewed a day in the loop, precision at "
         f"the {PER_DAY} highest scores a day",
         soft_wrap=True,
     )
     with Interrupt() as interrupted:
         interrupted.noting()
-        if not _run_all(_Queue(runs), began_s, console, interrupted):
+        if not _run_all(_Queue(side_by_side, runs), began_s, console, interrupted):
             return EXIT_INTERRUPTED
     report = scenario_report.judged(runs)
     seconds = time.monotonic() - began_s
@@ -97,7 +101,7 @@ def _run_all(queue: _Queue, began_s: float, console: Console, interrupted: Inter
             if interrupted or parent.wants_stop():
                 console.print("stopping all meshes")
                 return False
-            while queue.waiting and len(queue.running) < SIDE_BY_SIDE:
+            while queue.waiting and len(queue.running) < queue.side_by_side:
                 _start(run := queue.waiting.pop(0))
                 queue.running.append(run)
             for run in list(queue.running):
