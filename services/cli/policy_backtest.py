@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import numpy as np
 
 from services.cli.decision_history import read_history
 from services.cli.policy_journal import load_file, read_book
-from services.cli.shared import add_json, add_mesh, endpoints_of, plain, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.decisions.backtest import replay
 from services.decisions.history import History
 from services.decisions.policy import Policy
@@ -82,7 +83,9 @@ def run(given: argparse.Namespace) -> int:
     if given.changes:
         _write_changes(given.changes, changes(history, old, replayed))
     if given.json:
-        print_json({"policy_version": policy.version, "read_s": read_s, "replay_s": replay_s, **plain(report)})
+        print_json(
+            {"policy_version": policy.version, "read_s": read_s, "replay_s": replay_s, **dataclasses.asdict(report)}
+        )
         return 0
     for line in lines_of(report, policy):
         print_line(line)

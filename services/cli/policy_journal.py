@@ -23,6 +23,8 @@ from services.mesh.ports import InRecord
 from services.mesh.records import PolicyMove, PolicyRelease
 from services.mesh.topics import POLICIES
 
+_OVERHEAD_BYTES = 1_024  # of Kafka's own around a record
+
 
 @dataclass(slots=True)
 class Entry:
@@ -99,7 +101,16 @@ def move(
     }
     if why_void := book.registry.apply(release):
         raise Fatal(f"{kind} of {version} is refused: {why_void}{_remedy(why_void)}")
-    _, offset = append(kafka, POLICIES, version, Codec("policy_release.v1.avsc").encode(release))
+    value = Codec("policy_release.v1.avsc").encode(release)
+    if len(value) > POLICIES.bytes_max - _OVERHEAD_BYTES:
+        release["diff"] = ""  # the texts are there, whoever wants the difference can have it
+        value = Codec("policy_release.v1.avsc").encode(release)
+    if len(value) > POLICIES.bytes_max - _OVERHEAD_BYTES:
+        raise Fatal(
+            f"policy {version} has {len(text)} characters: a release may have {POLICIES.bytes_max} bytes; "
+            "shorten its lists"
+        )
+    _, offset = append(kafka, POLICIES, version, value)
     for entry in read_book(kafka).entries:
         if entry.record.offset == offset and entry.why_void:
             raise Fatal(f"{kind} of {version} came too late: {entry.why_void}; see weir policy list, then repeat it")
