@@ -81,7 +81,10 @@ def model_release() -> dict[str, Any]:
     times_ms = NOW_MS - (n - np.arange(n, dtype=np.int64)) * HOUR_MS // 4
     key = Ed25519PrivateKey.generate()
     bundle = build(
-        Recorded(rows=rows, event_time_ms=times_ms, label=fraud, observed_ms=times_ms + DAY_MS, exact=np.ones(n, np.bool_), weight=np.ones(n, np.float32), held_out=np.zeros(n, np.bool_)),
+        Recorded(
+            rows=rows, event_time_ms=times_ms, label=fraud, observed_ms=times_ms + DAY_MS, exact=np.ones(n, np.bool_),
+            weight=np.ones(n, np.float32), held_out=np.zeros(n, np.bool_),
+        ),
         Identity(
             model_version="2026-03-03.1", feature_set=PIN.content_hash, feature_names=PIN.names,
             fallback_feature_names=tuple(PIN.names[i] for i in PIN.event_only), code_version="0.1.0",
