@@ -64,7 +64,6 @@ class Loop:
         self._judges: dict[str, BundleJudge] = {}
         self._trainer: asyncio.Task[None] | None = None
         self._ended: list[Event] = []  # trainings that have ended and wait for their turn
-        self._turned_ms = -1
         self.state = State()
         self.taken: dict[tuple[str, int], int] = {}  # (topic, partition) -> last offset
 
