@@ -19,6 +19,7 @@ TESTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...] | None], ...] = (
     ("loadtests.feature_kernel", (), ("--events", "60000", "--entities", "3000")),
     ("loadtests.ingestion_cost", (), ("--events", "4000")),
     ("loadtests.policy_cost", (), None),
+    ("loadtests.backtest", (), ("--events", "20000")),
     ("loadtests.scoring_cost", (), ()),
     ("loadtests.profile_cost", (), ()),
     ("loadtests.drift_power", (), ("--quick",)),
