@@ -128,10 +128,7 @@ SIMULATOR = Participant(
 )
 DRIFT = Participant(name="drift", service="drift", consumes=(PROFILES, LABELS, MODELS), produces=(DRIFT_ALERTS,))
 RETRAINING = Participant(
-    name="retraining",
-    service="retraining",
-    consumes=(FEATURES, OUTCOMES_RAW, LABELS, DRIFT_ALERTS),
-    produces=(MODELS,),
+    name="retraining", service="retraining", consumes=(LABELS, DRIFT_ALERTS, MODELS), produces=(MODELS,)
 )
 DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
 LOOKUP = Participant(
