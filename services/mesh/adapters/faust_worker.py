@@ -103,8 +103,9 @@ async def unread(app: faust.App, taken: Mapping[tuple[str, int], int]) -> bool:
     # All at once: each is a visit to the consumer's thread, and one after the other takes that thread a second.
     positions = await asyncio.gather(*(consumer.position(tp) for tp in partitions))
     for tp, position in zip(partitions, positions, strict=True):
-        fetched = consumer._read_offset.get(tp)
-        if fetched is not None and fetched > taken[(tp.topic, tp.partition)]:
+        fetched, last = consumer._read_offset.get(tp), taken[(tp.topic, tp.partition)]
+        # Where a group goes on, Faust takes the committed offset, the next one to come, for one that it has fetched.
+        if fetched is not None and (fetched > last + 1 or (fetched > last and consumer.unacked)):
             return True
         if (position or 0) < ends[tp]:
             return True
