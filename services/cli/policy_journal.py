@@ -118,8 +118,8 @@ def move(
 
 
 def diff_of(before: str, after: str, from_version: str, to_version: str) -> str:
-    """Unified diff of two policies; empty when they are one, or there was none before."""
-    if not before or before == after:
+    """Unified diff of two policies; empty when they are one, or one of them is not there."""
+    if not before or not after or before == after:
         return ""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), from_version, to_version, lineterm="", n=2)
     return "\n".join(lines) + "\n"
