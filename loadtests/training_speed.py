@@ -86,7 +86,7 @@ def _fill(kafka: str, count: int) -> float:
     rng = np.random.default_rng(1)
     step_ms = DAYS * DAY_MS // count
     for start in range(0, count, 50_000):
-        rows = rng.lognormal(3, 1, (min(50_000, count - start), len(features.names))).astype("<f4")
+        rows = _vectors(rng, features.names, min(50_000, count - start))
         risk = _FRAUD_SHARE * (rows[:, 0] > 60) * 8
         fraud = rng.random(len(rows)) < np.minimum(risk, 0.9) + 0.002
         for n in range(len(rows)):
@@ -111,6 +111,21 @@ def _fill(kafka: str, count: int) -> float:
         producer.poll(0)
         producer.flush(60)
     return time.monotonic() - began_s
+
+
+def _vectors(rng: np.random.Generator, names: tuple[str, ...], rows: int) -> np.ndarray:
+    """Columns as the real ones are: flags, counts, shares of counts, and amounts."""
+    columns = []
+    for name in names:
+        if name.startswith("is_"):
+            columns.append(rng.random(rows) < 0.3)
+        elif "count" in name or "labels" in name:
+            columns.append(rng.poisson(rng.gamma(2.0, 8.0, rows)))
+        elif "rate" in name:
+            columns.append(rng.binomial(40, rng.beta(0.1, 8.0, rows)) / 40)
+        else:
+            columns.append(rng.lognormal(3, 1, rows))
+    return np.column_stack(columns).astype("<f4")
 
 
 def _bare_s(folder: Path, sha256: str, threads: int) -> float:

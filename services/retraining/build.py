@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -34,6 +34,15 @@ class Identity:
     code_version: str
 
 
+Training = Callable[[], bytes]
+Together = Callable[[Sequence[Training]], Sequence[bytes]]
+
+
+def in_turn(trainings: Sequence[Training]) -> list[bytes]:
+    """One after the other."""
+    return [training() for training in trainings]
+
+
 def build(
     recorded: Recorded,
     identity: Identity,
@@ -45,6 +54,7 @@ def build(
     segments: Sequence[str] | None = None,
     actions: Mapping[str, int] | None = None,
     champion: Bundle | None = None,
+    together: Together = in_turn,
     lineage: Mapping[str, str | int | float] | None = None,
 ) -> Bundle:
     """Validate the procedure on the last matured stretch, repeat it on all matured data, sign the result.
@@ -54,7 +64,8 @@ def build(
     ``segments`` (of each row, its channel) and ``actions`` (how often each was taken) make the reference finer.
     ``champion``, verified, is measured on the same rows: on all of them, some of which it may have learned from, and
     beside the new one on those that neither has seen.
-    ``lineage`` goes among the manifest's parameters.
+    ``together`` runs the four trainings, which need nothing of one another. ``lineage`` goes among the manifest's
+    parameters.
     Raises `TrainingRefused`.
     """
     assert recorded.rows.shape[1] == len(identity.feature_names), "rows have other columns than feature_names"
@@ -67,13 +78,18 @@ def build(
     exact = _exact(recorded, validation)
     span = (0, settings.trees)
 
-    tried = _fitted(recorded, _exact(recorded, train), settings)
-    tried_fallback = _fitted(recorded, train, settings, columns)
+    whole_exact = _exact(recorded, whole)
+    model, tried, fallback, tried_fallback = together(
+        [
+            lambda: _fitted(recorded, whole_exact, settings),
+            lambda: _fitted(recorded, _exact(recorded, train), settings),
+            lambda: _fitted(recorded, whole, settings, columns),
+            lambda: _fitted(recorded, train, settings, columns),
+        ]
+    )
     calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
     fallback_calibration, fallback_metrics = _validated(tried_fallback, *_rows(recorded, validation, columns), span)
 
-    model = _fitted(recorded, _exact(recorded, whole), settings)
-    fallback = _fitted(recorded, whole, settings, columns)
     validated = calibrated(calibration, margins(tried, recorded.rows[exact.index], span))
     judged = _scored_by(champion, recorded.rows[exact.index]) if champion else validated
     if champion:
@@ -104,7 +120,7 @@ def build(
         xgboost_version=str(xgboost.__version__),
         reference=frozen_reference(
             recorded,
-            _exact(recorded, whole),
+            whole_exact,
             exact,
             calibrated(calibration, margins(model, recorded.rows[exact.index], span)),
             validated,
