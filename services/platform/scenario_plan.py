@@ -13,7 +13,7 @@ WorldName = Literal["frozen", "weekly", "loop"]
 WORLDS: tuple[WorldName, ...] = ("frozen", "weekly", "loop")
 
 SEEDS_DEFAULT = (1, 2, 3, 4, 5)
-DAYS = DRIFT_SHIFT_DAY + 35
+DAYS = DRIFT_SHIFT_DAY + 28
 LABEL_DELAY = "7d"
 REVIEWED = 60  # customers that analysts of the loop look into each evening
 PER_DAY = 20  # payments a day at which precision is measured: the review budget
