@@ -7,7 +7,7 @@ partition's own log: a replay, a rebuild and the parity check come to the same. 
 
 A budget of ``memory`` bytes is ``memory / 48`` events: 16 bytes for an entry and up to 8 for the tiles of everything
 older, twice, because Redis allocates as much again ahead of a value that is appended to (which is also where entries
-stand until the next compaction). Beside it each entity costs its key and header, 150 to 200 bytes, and up to 15 events
+stand until the next compaction). Beside it each entity costs its key and header, 250 bytes, and up to 15 events
 that are too few to fold.
 """
 

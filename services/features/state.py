@@ -24,7 +24,7 @@ from services.features.words import IS_LABEL, IS_REVISION, LABEL_BITS, LABEL_COD
 # Room that a compaction leaves: at least so many entries, else half of what is kept. A rewrite of n entries then comes
 # once in n / 2 changes (32 bytes written a change), and memory holds a quarter more than needed on average.
 ROOM_MIN: Final = 16
-# Fewer old events than this stay exact even when memory is short: a tile takes as much as three, its entity as ten.
+# Fewer old events than this stay exact even when memory is short: a tile takes as much as three, its entity as fifteen.
 MEMORY_FOLD_MIN: Final = 16
 
 # Nothing kept is shared between entities: a column that a view doesn't keep is this one, which stays empty.
