@@ -51,7 +51,7 @@ def step(state: State, event: Event, rules: Rules) -> tuple[State, list[Action]]
         case Released():
             return _released(state, event, rules), []
         case Alerted():
-            return _alerted(state, event), []
+            return (_alerted(state, event) if rules.answers_harm else state), []
         case Trained():
             return _trained(state, event, rules)
         case TrainingFailed(why=why):

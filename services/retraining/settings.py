@@ -37,6 +37,7 @@ class Rules:
     canary_ms: int = DAY_MS
     trial_ms_max: int = 35 * DAY_MS  # a challenger that has shown nothing by then never will
     feature_set: str = ""  # that is served; a model of another one is refused
+    answers_harm: bool = True  # no: the schedule alone trains
     is_dry_run: bool = False  # decide and note, move nothing
 
 
@@ -66,6 +67,7 @@ class RetrainingSettings:
             alpha=environment.number("WEIR_PROMOTION_ALPHA", default.alpha, 0.0001, 0.5),
             canary_percent=environment.integer("WEIR_CANARY_PERCENT", default.canary_percent, 1, 100),
             canary_ms=environment.duration_ms("WEIR_CANARY_FOR", default.canary_ms, 0, most),
+            answers_harm=environment.choice("WEIR_RETRAIN_ON_HARM", "yes", ("no", "yes")) == "yes",
             is_dry_run=environment.choice("WEIR_RETRAIN_DRY_RUN", "no", ("no", "yes")) == "yes",
         )
         return cls(

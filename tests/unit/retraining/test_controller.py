@@ -192,6 +192,13 @@ def test_one_alert_is_answered_once_while_it_holds_and_again_when_it_comes_back(
     assert world.tick(38.6) == ["note training_started", "train"]
 
 
+def test_who_wants_the_schedule_alone_gets_it() -> None:
+    world = World(dataclasses.replace(RULES, answers_harm=False)).with_champion()
+    world.tell(harm())
+    assert world.tick(33) == []
+    assert world.tick(37) == ["note training_started", "train"]
+
+
 def test_a_cleared_alert_asks_for_nothing() -> None:
     world = World().with_champion()
     world.tell(harm())
