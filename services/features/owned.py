@@ -22,8 +22,8 @@ from services.mesh.errors import StoreLost, StoreUnreachable
 from services.mesh.ports import CommittedOffset, InRecord, StateStore, StoreMark, StoreStep
 from services.mesh.watermark import Marks
 
-# A step blocks the whole store while its script runs: 256 events take about 1 ms.
-STEP_EVENTS_MAX = 256
+# A step blocks the whole store while its script runs: 256 writes take about 1 ms.
+STEP_ENTITIES_MAX = 256
 # A try at a store that hangs costs its answer wait (0.5 s), in which nothing is decided: a tenth of the time at most.
 RETRY_S_FIRST = 1.0
 RETRY_S_MAX = 5.0
@@ -174,8 +174,7 @@ class OwnedPartition:
         rebuilt.load({entity_of(record) for record in records})
         steps: list[StoreStep] = []
         at = self._stored
-        for start in range(0, len(records), STEP_EVENTS_MAX):
-            part = records[start : start + STEP_EVENTS_MAX]
+        for part in in_steps(records):
             fresh = [record for record in part if self._admit(self._replay_marks, record)]
             self._apply(rebuilt, fresh)
             self.replayed += len(fresh)
@@ -206,6 +205,21 @@ class OwnedPartition:
             self.entities = self._rebuilt
         self._rebuilt = None
         self.phase = "ready"
+
+
+def in_steps(records: Sequence[InRecord]) -> Iterator[list[InRecord]]:
+    """``records`` in parts, each of at most ``STEP_ENTITIES_MAX`` entities: the store writes once for each of them."""
+    part: list[InRecord] = []
+    entities: set[bytes | None] = set()
+    for record in records:
+        if record.key not in entities:
+            if len(entities) == STEP_ENTITIES_MAX:
+                yield part
+                part, entities = [], set()
+            entities.add(record.key)
+        part.append(record)
+    if part:
+        yield part
 
 
 def entity_of(record: InRecord) -> str:

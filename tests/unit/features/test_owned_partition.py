@@ -6,12 +6,13 @@ Each test feeds a handler whose store misbehaves and one whose store never does,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 from owned_bench import OTHER_FEATURES, WAIT_MS, Bench, check_exact, check_stored, statuses
 
 from services.features.handler import LOOK_AT_STORE_S
-from services.features.owned import RETRY_S_MAX
+from services.features.owned import RETRY_S_MAX, STEP_ENTITIES_MAX, in_steps
 from services.mesh.adapters.memory import MemoryLog
 from services.mesh.errors import Fenced
 from services.mesh.headers import WEIR
@@ -355,3 +356,13 @@ def test_memory_stays_bounded() -> None:
     assert len(process.handler._owned[0].entities) <= 15
     records = bench.feed("c0-0", "c30-2", "c59-4")
     check_exact(bench, records, process.take(records))
+
+
+def test_a_replay_writes_at_most_so_many_entities_in_one_step_and_leaves_nothing_out() -> None:
+    random = Random(3)
+    keys = [random.choice((b"hot", b"%d" % random.randrange(2_000))) for _ in range(3_000)]
+    records = [InRecord("events.v1", 0, offset, 0, key, b"", ()) for offset, key in enumerate(keys)]
+    parts = list(in_steps(records))
+    assert [record for part in parts for record in part] == records
+    assert [len({record.key for record in part}) for part in parts[:-1]] == [STEP_ENTITIES_MAX] * (len(parts) - 1)
+    assert list(in_steps([])) == []
