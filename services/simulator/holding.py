@@ -73,8 +73,8 @@ class DayHolds:
         while self._goes_on(end_s) and not await self._stages.all_zero():
             await asyncio.sleep(_POLL_S)
         if at_ms % DAY_MS == 0:
-            # Side by side, for each takes a turn or two to answer. An alert that drift raises in its last one is acted on
-            # a day later at worst.
+            # Side by side, as each takes a turn or two to answer. An alert that drift raises in its last one is acted
+            # on a day later at worst.
             await asyncio.gather(*(self._until_idle(file, end_s) for file in self._control))
             if not self._stopping.is_set():
                 self._midnight(at_ms)
