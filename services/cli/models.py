@@ -86,7 +86,7 @@ def run_list(given: argparse.Namespace) -> int:
             + (f"  (void: {row['void']})" if row["void"] else "")
             + (f"  [{row['rows']:,} rows; {metrics}]" if row["rows"] is not None else "")
         )
-    if not rows:
+    if all(row["move"] == "note" for row in rows):
         print_line("no model yet: `bootstrap` decides by policy alone; `weir models train` trains one")
     return 0
 

@@ -92,6 +92,11 @@ class KafkaLogWorld:
         topics = [NewTopic(topic, PARTITIONS, 1, config=config) for topic in (*self.inputs, self.output)]
         for created in self.admin.create_topics(topics).values():
             created.result(10)
+        # Created is not yet known everywhere: a member that joins before would be told that its topic is not there.
+        wait_s = time.monotonic() + 10
+        while any(self.admin.list_topics(topic, 10).topics[topic].error for topic in (*self.inputs, self.output)):
+            assert time.monotonic() < wait_s, "the broker does not know the topics that it created"
+            time.sleep(0.05)
         self._transactions = 0
         self._plain = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
 

@@ -330,7 +330,8 @@ def test_schemas_are_registered_as_pinned(weir: Weir) -> None:
 
 
 def test_models_are_listed_and_training_on_too_little_says_so(weir: Weir) -> None:
-    assert read_json(weir("models", "list", "--json")) == []
+    moves = read_json(weir("models", "list", "--json"))
+    assert {row["move"] for row in moves} <= {"note"}, "the controller may have said why it does not train"
     assert "no model yet" in weir("models", "list")[1]
     assert "never released here" in refused(weir("models", "show", "20180101-00000000"))
     assert "never released here" in refused(weir("models", "verify", "20180101-00000000"))
