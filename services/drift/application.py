@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import faust
@@ -35,6 +34,8 @@ _BATCH_WAIT_S = 0.25
 _TURN_S = 0.5
 _RETRY_S = 1.0
 _REPORT_EVERY_S = 5.0
+# A replay of months is never read to its end before it is over: it is checked now and then all the same.
+_CHECK_EVERY_S = 5.0
 # Longer than a rebalance and a fetch; shorter than anybody would wait for.
 _STALLED_S = 120.0
 EXIT_BUG = 70
@@ -64,32 +65,38 @@ class Worker:
         self._intake: Intake | None = None  # None: state has to be rebuilt
         self._moves = 0  # how often partitions have moved
         self._known: set[tuple[str, str]] = set()  # (alert_id, status) that were published
-        self._reported_checks = -1
+        self._pending: list[tuple[Any, Callable[[Any], Awaitable[bool]]]] = []  # taken, not acknowledged
+        self._checked_s = 0.0
+        self._reported: tuple[int, int, int] | None = None
         self._reported_s = 0.0
         self._moved_records, self._moved_s = -1, 0.0
 
     def forget(self) -> None:
         """Partitions have moved: what is in memory may lack what another worker took."""
         self._intake = None
+        self._pending = []
         self._moves += 1
         self._telemetry.ready(False)
 
-    async def take(self, records: Sequence[Record], is_current: Callable[[], bool]) -> bool:
-        """One batch, and what follows from it. It waits while another worker has a part of the partitions.
+    async def take(self, events: Sequence[Any], acknowledge: Callable[[Any], Awaitable[bool]]) -> None:
+        """One batch. It waits while another worker has a part of the partitions.
 
-        ``is_current``: false once partitions have moved; the batch is handed out again then. False: it was not taken.
+        Nothing is checked yet: labels of a day may be among what is still to be read. And nothing is acknowledged yet:
+        state is rebuilt up to what was, and what it shows then is no news.
         """
-        while is_current():
+        generation = self._app.consumer_generation_id
+        # What was fetched before a rebalance is fetched again after it, together with what came before it.
+        events = [event for event in events if event.message.generation_id == generation]
+        while self._app.consumer_generation_id == generation:
             async with self._lock:
                 intake = await self._state_at_last()
                 if intake is not None:
-                    for record in records:
-                        intake.take(record)
-                    await self._publish(intake.monitor.due())
-                    self._tell(intake)
-                    return True
+                    for event in events:
+                        message = event.message
+                        intake.take(Record(message.topic, message.partition, message.offset, event.value))
+                    self._pending += [(event, acknowledge) for event in events]
+                    return
             await asyncio.sleep(_TURN_S)
-        return False
 
     async def turn(self) -> None:
         """Between batches: state after a rebalance, health, report."""
@@ -103,19 +110,37 @@ class Worker:
             if intake is None:
                 self._telemetry.health.idle = False
                 return
-            try:
-                self._telemetry.health.idle = not await unread(self._app, intake.taken)
-            except KafkaError as error:
-                self._telemetry.health.idle = None  # nobody knows while the broker is away, or partitions move
-                logging.warning("ends of topics: %r", error)
-            self._tell(intake)
             now_s = asyncio.get_running_loop().time()
+            is_read = await self._is_read(intake)
+            if is_read or now_s - self._checked_s >= _CHECK_EVERY_S:
+                self._checked_s = now_s
+                await self._publish(intake.monitor.due())
+                await self._acknowledge()
+            self._telemetry.health.idle = is_read
+            self._tell(intake)
             self._end_if_stalled(now_s)
-            checks = len(intake.monitor.checks) + len(intake.monitor.ledger.history)
-            may_write = self._telemetry.health.idle or now_s - self._reported_s >= _REPORT_EVERY_S
-            if checks != self._reported_checks and may_write:
-                self._reported_checks, self._reported_s = checks, now_s
-                write_report(intake.monitor, self._settings.directory)
+            self._report(intake, now_s)
+
+    async def _is_read(self, intake: Intake) -> bool | None:
+        """Whether nothing is left to read; None: nobody knows, while the broker is away or partitions move."""
+        try:
+            return not await unread(self._app, intake.taken)
+        except KafkaError as error:
+            logging.warning("ends of topics: %r", error)
+            return None
+
+    async def _acknowledge(self) -> None:
+        """What has led to all that it leads to."""
+        pending, self._pending = self._pending, []
+        for event, acknowledge in pending:
+            await acknowledge(event)
+
+    def _report(self, intake: Intake, now_s: float) -> None:
+        known = len(intake.monitor.checks), len(intake.monitor.ledger.history), self._telemetry.health.records
+        every_s = _TURN_S if self._telemetry.health.idle else _REPORT_EVERY_S
+        if known != self._reported and now_s - self._reported_s >= every_s:
+            self._reported, self._reported_s = known, now_s
+            write_report(intake.monitor, self._settings.directory)
 
     def _end_if_stalled(self, now_s: float) -> None:
         """Faust consumers were seen to die without a word (faust-streaming/faust#175): records wait and none comes."""
@@ -201,13 +226,7 @@ def follow(app: faust.App, worker: Worker) -> None:
     @app.agent(topic, concurrency=1, name="drift")
     async def take(stream: Any) -> None:
         async for events in stream.noack_take(_BATCH_RECORDS_MAX, within=_BATCH_WAIT_S):
-            # What was fetched before a rebalance is fetched again after it, together with what came before it.
-            generation = app.consumer_generation_id
-            held = [event for event in events if event.message.generation_id == generation]
-            records = [Record(e.message.topic, e.message.partition, e.message.offset, e.value) for e in held]
-            if await _or_end(worker.take(records, partial(_is, app, generation))):
-                for event in held:  # not before: state is rebuilt up to here, and what it shows then is no news
-                    await stream.ack(event)
+            await _or_end(worker.take(events, stream.ack))
 
     async def turns(_: faust.App) -> None:
         while not app.should_stop:
@@ -223,10 +242,6 @@ def follow(app: faust.App, worker: Worker) -> None:
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(*_: Any, **__: Any) -> None:
         worker.forget()
-
-
-def _is(app: faust.App, generation: int) -> bool:
-    return bool(app.consumer_generation_id == generation)
 
 
 async def _or_end(step: Awaitable[Result]) -> Result:
