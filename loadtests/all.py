@@ -24,6 +24,8 @@ TESTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...] | None], ...] = (
     ("loadtests.profile_cost", (), ()),
     ("loadtests.drift_power", (), ("--quick",)),
     ("loadtests.feedback_memory", (), ("--decisions", "200000", "--outcomes", "10000")),
+    ("loadtests.training_speed", (), ("--rows", "60000")),
+    ("loadtests.swaps", (), ("--swaps", "60", "--rate", "300", "--quiet-s", "2")),
     ("loadtests.replay", (), ("--quick", "--no-gate")),
     ("loadtests.recovery", (), ("--quick", "--no-gate")),
     ("loadtests.mesh", (), ("--quick", "--no-gate")),

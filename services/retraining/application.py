@@ -39,7 +39,7 @@ from services.retraining.labels import LabelReader
 from services.retraining.outcome import outcome_of
 from services.retraining.settings import RetrainingSettings
 
-EXIT_BUG = 70
+EXIT_BUG, EXIT_LATER = 70, 75
 _BATCH_RECORDS_MAX = 2_000
 _BATCH_WAIT_S = 0.25
 _TURN_S = 0.5
@@ -53,7 +53,7 @@ class Loop:
     def __init__(
         self, kafka: str, settings: RetrainingSettings, features: FeatureSetPin, telemetry: StageTelemetry
     ) -> None:
-        self._kafka, self._settings, self._features, self._telemetry = kafka, settings, features, telemetry
+        self._kafka, self._settings, self._features, self.telemetry = kafka, settings, features, telemetry
         self._reader = LabelReader(features, with_vectors=True)
         self._releases, self._alerts = Codec(MODELS.schemas[0]), Codec(DRIFT_ALERTS.schemas[0])
         self._journal = KafkaJournal(kafka, MODELS.name, "retraining.models")
@@ -64,6 +64,7 @@ class Loop:
         self._judges: dict[str, BundleJudge] = {}
         self._trainer: asyncio.Task[None] | None = None
         self._ended: list[Event] = []  # trainings that have ended and wait for their turn
+        self.was_robbed = False  # another worker owns partitions that were ours
         self.state = State()
         self.taken: dict[tuple[str, int], int] = {}  # (topic, partition) -> last offset
 
@@ -79,7 +80,7 @@ class Loop:
                     if len(chunk) == _RESTORED_RECORDS:
                         self._restored(topic.name, chunk)
                         chunk = []
-                        self._telemetry.alive()
+                        self.telemetry.alive()
                 self._restored(topic.name, chunk)
                 for partition in follower.partitions:
                     self.taken[(topic.name, partition)] = follower.offsets.get(partition, (0, 0))[1] - 1
@@ -98,16 +99,16 @@ class Loop:
         labels = self._reader.read(values)
         if labels.damaged:
             logging.error("%d records of %s do not decode: skipped", labels.damaged, LABELS.name)
-            self._telemetry.metrics.add("weir_rejects", labels.damaged, "undecodable")
+            self.telemetry.metrics.add("weir_rejects", labels.damaged, "undecodable")
         if labels.foreign:
             logging.warning("%d labels are of another feature set: skipped", labels.foreign)
         fresh = self._known.take(labels)
         self._evidence.take(labels if fresh.all() else labels.only(fresh))
-        health = self._telemetry.health
+        health = self.telemetry.health
         health.records += len(values)
         health.event_time_ms = self._known.clock_ms
-        self._telemetry.metrics.add("weir_records", len(values))
-        self._telemetry.metrics.add("weir_repeats", len(labels) - int(fresh.sum()))
+        self.telemetry.metrics.add("weir_records", len(values))
+        self.telemetry.metrics.add("weir_repeats", len(labels) - int(fresh.sum()))
 
     def take_alerts(self, values: Sequence[bytes]) -> None:
         """Records of drift-alerts.v1."""
@@ -116,13 +117,13 @@ class Loop:
                 alert = self._alerts.decode(value)
             except Poison as poison:
                 logging.error("%s: skipped: %s", DRIFT_ALERTS.name, poison)
-                self._telemetry.metrics.add("weir_rejects", 1, "undecodable")
+                self.telemetry.metrics.add("weir_rejects", 1, "undecodable")
                 continue
             self._step(records.alerted(alert))  # type: ignore[arg-type]
 
     async def turn(self) -> None:
         """Let the controller act on what has come; ends when it has nothing more to do now."""
-        self._telemetry.alive()
+        self.telemetry.alive()
         self._take_releases(self._journal.poll())
         self._evidence.close(self._known.clock_ms, self._in_play())
         while self._ended:
@@ -132,7 +133,7 @@ class Loop:
         while actions := self._step(self._tick()):
             await self._perform(actions)
             self._evidence.keep({self.state.champion, *(trial.model_version for trial in self.state.trials)})
-        self._telemetry.in_force("model", self.state.champion)
+        self.telemetry.in_force("model", self.state.champion)
 
     @property
     def is_training(self) -> bool:
@@ -216,11 +217,11 @@ class Loop:
             except Transient as transient:
                 # A repeat of a move that did go through is void: it expects what it has replaced.
                 logging.warning("%s of %s again in a moment: %s", move.move, move.model_version, transient)
-                self._telemetry.alive()
+                self.telemetry.alive()
                 await asyncio.sleep(_RETRY_S)
         logging.info("%s %s: %s", move.move, move.model_version, move.why)
         while self._journal_end < offset:
-            self._telemetry.alive()
+            self.telemetry.alive()
             self._take_releases(self._journal.poll())
             await asyncio.sleep(0.01)
 
@@ -268,8 +269,20 @@ def follow(app: faust.App, loop: Loop) -> None:
 
 
 async def turned(app: faust.App, loop: Loop) -> None:
-    """One turn, and whether anything is left to do."""
-    health = loop._telemetry.health
+    """One turn, and whether anything is left to do.
+
+    Only who owns every partition knows every label, so only that worker acts. One that has lost some to another worker
+    and gets them back has missed what the other one took: it ends, and its next start reads everything.
+    """
+    health = loop.telemetry.health
+    owns = loop.taken.keys() <= {(tp.topic, tp.partition) for tp in app.consumer.assignment()}
+    if not owns or loop.was_robbed:
+        if owns:
+            _end("partitions came back from another worker: starting anew", EXIT_LATER)
+        loop.was_robbed = health.ready
+        health.idle = False
+        loop.telemetry.alive()
+        return
     try:
         await loop.turn()
         health.idle = not loop.is_training and not await unread(app, loop.taken)
@@ -288,14 +301,14 @@ def _taken(loop: Loop, take: Any, events: Sequence[Any]) -> None:
         is_taken = True
     finally:
         if not is_taken:
-            _die("a batch could not be taken")
+            _end("a batch could not be taken", EXIT_BUG)
     for event in events:
         message = event.message
         loop.taken[(message.topic, message.partition)] = message.offset
 
 
-def _die(what: str) -> None:
-    """A bug: the supervisor starts the process anew, offsets stand where they were."""
-    logging.critical("fatal: %s", what, exc_info=True)
+def _end(why: str, status: int) -> None:
+    """End now; the supervisor starts the process anew, offsets stand where they were."""
+    logging.critical("fatal: %s", why, exc_info=status == EXIT_BUG)
     logging.shutdown()
-    os._exit(EXIT_BUG)
+    os._exit(status)

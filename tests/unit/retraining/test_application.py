@@ -171,10 +171,10 @@ def test_junk_is_counted_and_what_comes_again_is_dropped(world: World) -> None:
     values = world.day(0)
     world.tell(controller, values)
     world.tell(controller, [*values[:5], b"junk", values[5][:-1]])
-    metrics = controller._telemetry.metrics.registry
+    metrics = controller.telemetry.metrics.registry
     assert metrics.get_sample_value("weir_repeats_total", {"stage": "retraining"}) == 5
     assert metrics.get_sample_value("weir_rejects_total", {"stage": "retraining", "code": "undecodable"}) == 2
-    assert controller._telemetry.health.event_time_ms == controller._known.clock_ms > 0
+    assert controller.telemetry.health.event_time_ms == controller._known.clock_ms > 0
 
 
 def test_alerts_reach_the_controller_and_junk_does_not(world: World) -> None:
