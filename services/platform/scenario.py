@@ -82,7 +82,7 @@ def scenario(name: str, seeds: Sequence[int], data_dir: Path, console: Console) 
     )
     with Interrupt() as interrupted:
         interrupted.noting()
-        if not _run_all(_Queue(side_by_side, runs), began_s, console, interrupted):
+        if not _run_all(_Queue(side_by_side, list(runs)), began_s, console, interrupted):
             return EXIT_INTERRUPTED
     report = scenario_report.judged(runs)
     seconds = time.monotonic() - began_s
@@ -124,19 +124,24 @@ def _run_all(queue: _Queue, began_s: float, console: Console, interrupted: Inter
 
 def _start(run: Run) -> None:
     run.folder.mkdir(parents=True)
-    argv = [sys.executable, "-m", "services.cli", "up", "--data-dir", str(run.folder), "--world", DRIFT]
-    argv += ["--seed", str(run.seed), "--days", str(DAYS), "--history-days", "0", "--speed", "max", "--record"]
-    argv += ["--label-delay", LABEL_DELAY, "--partitions", str(PARTITIONS)]
-    # What is watched is what is measured: the same budget for all, and no alerts where nobody would act on them.
-    argv += ["--reviewed", str(REVIEWED)] if run.world == "loop" else ["--no-drift"]
     # Not what belongs to one mesh alone, or to whom make started.
     environment = {name: value for name, value in os.environ.items() if not _OURS.fullmatch(name)}
+    # What is watched is what is measured.
     environment["WEIR_DRIFT_BUDGET_PER_DAY"] = str(PER_DAY)
     run.output = (run.folder / "output.log").open("wb")
     run.began_s = time.monotonic()
     run.process = subprocess.Popen(
-        argv, env=environment, stdin=subprocess.DEVNULL, stdout=run.output, stderr=subprocess.STDOUT
+        command(run), env=environment, stdin=subprocess.DEVNULL, stdout=run.output, stderr=subprocess.STDOUT
     )
+
+
+def command(run: Run) -> list[str]:
+    """``weir up`` for one run."""
+    argv = [sys.executable, "-m", "services.cli", "up", "--data-dir", str(run.folder), "--world", DRIFT]
+    argv += ["--seed", str(run.seed), "--days", str(DAYS), "--history-days", "0", "--speed", "max", "--record"]
+    argv += ["--label-delay", LABEL_DELAY, "--partitions", str(PARTITIONS)]
+    # No alerts where nobody would act on them.
+    return [*argv, *(("--reviewed", str(REVIEWED)) if run.world == "loop" else ("--no-drift",))]
 
 
 def _ended(run: Run, console: Console, began_s: float) -> None:

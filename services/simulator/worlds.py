@@ -13,7 +13,7 @@ DEFAULT, DRIFT = "default", "drift"
 
 # The world of ``make run SCENARIO=drift``. Before its shift most thieves empty stolen cards at once, by night and for
 # high amounts: whoever has learned that once needs to know nothing more. Some skim cards at a terminal for a week or
-# two. Then they learn that a chargeback takes a week to come: from the shift on four in five skim, and move on within
+# two. Then they learn that a chargeback takes a week to come: from the shift on six in seven skim, and move on within
 # that week. Their payments look like anybody's; what gives them away is only that the terminal has become known, which
 # takes the word of an analyst who looked into one victim.
 DRIFT_SHIFT_DAY = 35
@@ -26,7 +26,7 @@ _SKIMMED = Pattern(
     amount_factor=(1.2, 2.5),
     victim="terminal",
 )
-_MOVING_ON = replace(_SKIMMED, share=0.80, payments=(40, 60), span_h=(144.0, 168.0))
+_MOVING_ON = replace(_SKIMMED, share=0.85, payments=(40, 60), span_h=(144.0, 168.0))
 
 
 def _default(settings: WorldSettings, shift_day: int | None) -> WorldSettings:
@@ -44,9 +44,9 @@ def _drift(settings: WorldSettings, shift_day: int | None) -> WorldSettings:
         patterns=(_EMPTIED, _SKIMMED),
         shift=Shift(
             day=DRIFT_SHIFT_DAY if shift_day is None else shift_day,
-            ramp_days=14,
+            ramp_days=7,
             genuine_amount_factor=1.0,
-            patterns=(replace(_EMPTIED, share=0.20), _MOVING_ON),
+            patterns=(replace(_EMPTIED, share=0.15), _MOVING_ON),
         ),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from services.mesh.errors import Fatal
+from services.platform import scenario as scenario_module
 from services.platform import scenario_drawing, scenario_report
 from services.platform.judging import MOMENTS, RECORDING
 from services.platform.moments import moments_of
@@ -119,6 +122,50 @@ def test_picture_and_page_need_nothing_beside_them(report: scenario_report.Repor
     assert "data:image/png;base64," in page
     assert 'src="http' not in page
     assert "harm: precision" in page
+
+
+def copies(runs: Path, monkeypatch: pytest.MonkeyPatch, *, status: int = 0) -> None:
+    """In place of a mesh: a process that leaves what was recorded by hand."""
+
+    def command(run: Run) -> list[str]:
+        code = "import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True); "
+        code += f"print('last words'); sys.exit({status})"
+        return [sys.executable, "-c", code, str(runs / run.world), str(run.folder)]
+
+    monkeypatch.setattr(scenario_module, "command", command)
+
+
+def test_all_runs_are_made_judged_and_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(tmp_path / "weekly", "weekly", blind_from=DRIFT_SHIFT_DAY + 7, alert_day=None)
+    recorded(tmp_path / "loop", "loop", blind_from=DAYS, alert_day=9.0)
+    copies(tmp_path, monkeypatch)
+    text = io.StringIO()
+    data = tmp_path / "data"
+    assert scenario("drift", (SEED,), data, Console(file=text, width=200)) == 0
+    written = json.loads((data / "summary.json").read_text())["scenario"]
+    assert {row["world"] for row in written["weeks"]} == {"frozen", "weekly", "loop"}
+    assert [check["holds"] for check in written["checks"]] == [True]
+    assert (data / "scenario" / "drift.html").exists()
+    assert "holds" in text.getvalue()
+    left = {entry.name for entry in (data / "scenario" / f"seed-{SEED}-loop").iterdir()}
+    assert left == {"summary.json", RECORDING, MOMENTS, "output.log"}
+
+
+def test_a_run_that_fails_is_named_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for world in ("weekly", "loop"):
+        (tmp_path / world).mkdir()
+    copies(tmp_path, monkeypatch, status=3)
+    with pytest.raises(Fatal, match=r"seed 4 \w+: ended with 3 \(last words\)"):
+        scenario("drift", (4,), tmp_path / "data", Console(file=io.StringIO()))
+
+
+def test_the_worlds_differ_in_analysts_and_drift_alone() -> None:
+    weekly, loop = (
+        scenario_module.command(Run(4, world, Path("f")))[2:]
+        for world in ("weekly", "loop")  # type: ignore[arg-type]
+    )
+    assert [word for word in weekly if word not in loop] == ["--no-drift"]
+    assert [word for word in loop if word not in weekly] == ["--reviewed", "60"]
 
 
 def test_another_scenario_is_refused(tmp_path: Path) -> None:
