@@ -180,3 +180,6 @@ def _stop(runs: Sequence[Run]) -> None:
                 run.process.wait(max(0.1, end_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 run.process.kill()
+                run.process.wait()
+        if run.output is not None:
+            run.output.close()
