@@ -60,6 +60,9 @@ def add(commands: Commands) -> None:
 def run(given: argparse.Namespace) -> int:
     """Check what can be checked before anything starts, then start it."""
     if given.scenario or given.seeds:
+        named = {"INPUT": given.input, "SPEED": given.speed, "FOR": given.for_, "REVIEWED": given.reviewed}
+        if extra := [f"{name}={value}" for name, value in named.items() if value]:
+            raise Fatal(f"{', '.join(extra)}: a scenario brings its own input, pace and analysts; leave it out")
         return scenario(given.scenario or "", _seeds(given.seeds), given.data_dir, Console())
     _check(given)
     settings = UpSettings(

@@ -137,6 +137,10 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
         (["--dirty", "2"], "--dirty=2.0: must be between 0 and 0.5"),
         (["--no-input", "--input", "a.csv"], "choose one"),
         (["--reviewed", "-5"], "--reviewed=-5"),
+        (["--scenario", "flood"], "SCENARIO=flood: must be drift"),
+        (["--scenario", "drift", "--seeds", "1,x"], "SEEDS=1,x: must be whole numbers"),
+        (["--scenario", "drift", "--seeds", "2,2"], "SEEDS=2,2: must be different"),
+        (["--scenario", "drift", "--input", "a.csv"], "INPUT=a.csv: a scenario brings its own input"),
     ],
 )
 def test_bad_values_are_one_line_and_start_nothing(
