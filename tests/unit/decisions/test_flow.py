@@ -219,3 +219,18 @@ def test_time_within_a_window_may_go_back() -> None:
     times: Any = np.array([START_MS + HOUR_MS, START_MS, START_MS + HOUR_MS + 1], np.int64)
     box.count(counts, times, np.ones((1, 3), bool), np.ones((3, 3), bool))
     assert (counts.window, counts.events[0], counts.clock_ms) == (START_MS // HOUR_MS + 1, 3, START_MS + HOUR_MS + 1)
+
+
+def test_a_fuse_is_whole_again_when_its_cool_down_has_passed_and_not_a_moment_before() -> None:
+    box = FuseBox([fused("a", 0.5)], Fuse(window_ms=1_000, factor=2, events_min=1, cool_down_ms=5_000))
+    counts = FuseCounts.empty(1)
+    every = np.ones((3, 3), bool)
+    # Two hits in one window of one event expected: the second is too much. Then quiet.
+    found = box.count(counts, np.array([10_000, 10_000, 10_000]), np.array([[True, True, True]]), every[:, :1] & every)
+    assert found is None  # as many hits as events are what twice its rate allows
+    box = FuseBox([fused("a", 0.25)], Fuse(window_ms=1_000, factor=2, events_min=1, cool_down_ms=5_000))
+    hits = np.array([[True, False, False]])
+    blown = box.count(counts := FuseCounts.empty(1), np.array([10_000, 14_999, 15_000]), hits, every)
+    assert blown is not None
+    assert blown.tolist() == [[True, True, False]]
+    assert counts.until_ms.tolist() == [15_000]
