@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from services.mesh.codec import HEADER_BYTES, Codec, schema
 from services.mesh.errors import Fatal, Poison
 from services.mesh.excerpt import ITEMS_MAX, TEXT_BYTES_MAX, Excerpt
+from services.mesh.writing import long_bytes
 
 SIZES = {"vector": 100}
-EVENT = {
+EVENT: dict[str, Any] = {
     "event_id": "e-1",
     "customer_id": "c000123",
     "terminal_id": "t000999",
@@ -153,6 +154,17 @@ def test_texts_that_are_long_or_not_ascii_are_read_all_the_same(name: str) -> No
 def test_numbers_of_every_length(number: int) -> None:
     value = Codec("payments/event.v1.avsc").encode(EVENT | {"amount_minor": number})
     assert Excerpt(schema("payments/event.v1.avsc"), ("amount_minor",)).of(value) == [number]
+
+
+@pytest.mark.parametrize("more", range(1, 12))
+@pytest.mark.parametrize("last", [0x00, 0x01, 0x02, 0x7F])
+def test_numbers_written_the_long_way_round_or_beyond_64_bits_are_seen_alike(more: int, last: int) -> None:
+    file = "payments/event.v1.avsc"
+    value = Codec(file).encode(EVENT)
+    amount = long_bytes(EVENT["amount_minor"])
+    at = value.index(amount)
+    for byte in (0x80, 0xFF):
+        agree(file, excerpt_cached(file), value[:at] + bytes([byte] * more + [last]) + value[at + len(amount) :])
 
 
 def test_fields_come_in_the_order_asked_for() -> None:
