@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import orjson
 import pytest
 
 from services.mesh.errors import Fatal
+from services.simulator.analysts import Analysts, Notebook
 from services.simulator.chunk import Source
 from services.simulator.delays import Delays
 from services.simulator.dirty import DirtyRates
@@ -130,3 +133,75 @@ def test_damaged_progress_is_refused_with_the_remedy(content: str, tmp_path: Pat
     path.write_text(content)
     with pytest.raises(Fatal, match=r"state\.json.*delete"):
         StateFile(path).load("one")
+
+
+class Day:
+    """A sender with analysts, a day at a time; the mesh's scores follow from the record alone."""
+
+    def __init__(self, source: Source, checkpoint: Checkpoint | None, notebook: Notebook | None) -> None:
+        start = checkpoint or Checkpoint()
+        self.analysts = Analysts(4, notebook)
+        self.feed = Feed(source, start.position, start.released_until_ms, self.analysts)
+        self.checkpoint, self.notebook = start, self.analysts.notebook
+        self.told: list[bytes] = []
+
+    def until(self, at_ms: int, looked_at: list[bytes]) -> None:
+        """Send what is before ``at_ms``; ``looked_at`` are decisions that a restart reads once more."""
+        sent = list(looked_at)
+        while (taken := self.feed.take(at_ms - 1, 500)) is not None:
+            sent += taken.values
+            self._release(taken.position_after, taken.clock_ms[-1])
+        self._release(self.feed.position, at_ms - 1)
+        records = [record for value in sent if isinstance(record := _record(value), dict)]
+        times = np.array([record["event_time_ms"] for record in records], np.int64)
+        scores = np.array([int(fingerprint(str(record).encode()).hex()[:8], 16) / 2**32 for record in records])
+        self.analysts.decided([record["customer_id"] for record in records], times, scores)
+
+    def midnight(self, at_ms: int) -> None:
+        self.feed.evening(at_ms)
+        self.notebook = self.analysts.notebook
+
+    def _release(self, position: int, clock_ms: int) -> None:
+        self.told += [outcome.value() for outcome in self.feed.release(clock_ms)]
+        self.checkpoint = Checkpoint(position=position, released_until_ms=clock_ms)
+
+
+def _record(value: bytes) -> object:
+    try:
+        record = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    whole = isinstance(record, dict) and type(record.get("event_time_ms")) is int and "customer_id" in record
+    return record if whole and 0 <= record["event_time_ms"] < 2**52 else None
+
+
+@pytest.mark.parametrize("kind", ["world", "file"])
+@pytest.mark.parametrize("hour", [0, 5, 13])
+def test_analysts_go_on_where_they_stopped(kind: str, hour: int, tmp_path: Path) -> None:
+    def source() -> Source:
+        return world_source() if kind == "world" else file_source(tmp_path)
+
+    first = int(next(iter(source().chunks(0))).clock_ms[0]) // DAY_MS * DAY_MS
+    whole, pieces = Day(source(), None, None), Day(source(), None, None)
+    told: list[bytes] = []
+    for day in range(1, 8):
+        midnight_ms = first + day * DAY_MS
+        if day == 5:  # stopped at some hour of the fifth day: what it decided by then is read from the log once more
+            stop_ms = midnight_ms - DAY_MS + hour * 3_600_000
+            pieces.until(stop_ms, [])
+            told += pieces.told
+            seen = Feed(source())
+            seen.take(stop_ms - DAY_MS, 10**9)
+            before: list[bytes] = []
+            while (taken := seen.take(stop_ms - 1, 10**9)) is not None:
+                before += taken.values
+            pieces = Day(source(), pieces.checkpoint, pieces.notebook)
+            pieces.until(midnight_ms, before)
+        for run in (whole, pieces):
+            if run is whole or day != 5:
+                run.until(midnight_ms, [])
+            run.midnight(midnight_ms)
+    told += pieces.told
+    reviews = [value for value in whole.told if b'"analyst"' in value]
+    assert len(reviews) > 20
+    assert Counter(told) == Counter(whole.told)
