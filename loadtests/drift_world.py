@@ -137,7 +137,7 @@ def settings(directory: Path = Path(), **changes: Any) -> DriftSettings:
     """As drift's process reads them, with a budget that fits the world."""
     given = {
         "directory": directory, "false_alarms_per_week": 1.0, "budget_per_day": BUDGET, "label_horizon_ms": 7 * DAY_MS,
-        "retrain_days_max": 10_000, "silence_hours_max": 168,
+        "retrain_days_max": 10_000, "silence_hours_max": 168, "silence_minutes_max": 60,
     }  # fmt: skip
     return DriftSettings(**{**given, **changes})
 

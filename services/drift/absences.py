@@ -45,6 +45,14 @@ def check_absences(
         )  # fmt: skip
 
 
+def check_silence(now_ms: int, quiet_minutes: float, settings: DriftSettings) -> Finding:
+    """Whether events have stopped coming at all: event time stands still then, so the wall clock has to tell."""
+    return _absence(
+        "events", max(0, now_ms // DAY_MS), "minutes of silence", quiet_minutes, settings.silence_minutes_max,
+        f"no stage has counted an event for {quiet_minutes:.0f} minutes",
+    )  # fmt: skip
+
+
 def _labels(days: Days, book: LabelBook, now_ms: int, settings: DriftSettings) -> Finding:
     """Labels are late when the newest is, or when there is none though the first events are old enough."""
     first_day = days.first_day("decisions")

@@ -64,8 +64,13 @@ class Ledger:
             state = self._states.setdefault(key, _State())
             state.raised = alert if alert["status"] == "raised" else None
 
-    def check(self, day: int, findings: Sequence[Finding], loud: Sequence[Finding]) -> list[DriftAlert]:
-        """What to publish after the check of ``day``: new alerts and ended ones. ``loud``: the findings to raise."""
+    def check(
+        self, day: int, findings: Sequence[Finding], loud: Sequence[Finding], *, whole: bool = True
+    ) -> list[DriftAlert]:
+        """What to publish after the check of ``day``: new alerts and ended ones. ``loud``: the findings to raise.
+
+        ``whole``: these are all findings of the day; what is not among them is tested no more.
+        """
         alerts: list[DriftAlert] = []
         loud_keys = {finding.key for finding in loud}
         for finding in findings:
@@ -84,7 +89,8 @@ class Ledger:
                 if state.calm_days >= CALM_DAYS:
                     alerts.append(_cleared(state.raised, finding, day))
                     state.raised, state.calm_days = None, 0
-        alerts += self._unmentioned({finding.key for finding in findings}, day)
+        if whole:
+            alerts += self._unmentioned({finding.key for finding in findings}, day)
         self.history += alerts
         return alerts
 

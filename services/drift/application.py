@@ -67,6 +67,7 @@ class Worker:
         self._known: set[tuple[str, str]] = set()  # (alert_id, status) that were published
         self._pending: list[tuple[Any, Callable[[Any], Awaitable[bool]]]] = []  # taken, not acknowledged
         self._checked_s = 0.0
+        self._heard_ms, self._heard_s = 0, 0.0
         self._reported: tuple[int, int, int] | None = None
         self._reported_s = 0.0
         self._moved_records, self._moved_s = -1, 0.0
@@ -115,6 +116,7 @@ class Worker:
             if is_read or now_s - self._checked_s >= _CHECK_EVERY_S:
                 self._checked_s = now_s
                 await self._publish(intake.monitor.due())
+                await self._publish(intake.monitor.silence(self._quiet_minutes(intake, now_s)))
                 await self._acknowledge()
             self._telemetry.health.idle = is_read
             self._tell(intake)
@@ -128,6 +130,12 @@ class Worker:
         except KafkaError as error:
             logging.warning("ends of topics: %r", error)
             return None
+
+    def _quiet_minutes(self, intake: Intake, now_s: float) -> float:
+        """Wall time since event time moved last."""
+        if intake.monitor.clock_ms != self._heard_ms:
+            self._heard_ms, self._heard_s = intake.monitor.clock_ms, now_s
+        return (now_s - self._heard_s) / 60
 
     async def _acknowledge(self) -> None:
         """What has led to all that it leads to."""

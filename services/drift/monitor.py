@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.drift.absences import check_absences
+from services.drift.absences import check_absences, check_silence
 from services.drift.alerts import Ledger
 from services.drift.days import ALL, DAY_MS, Days
 from services.drift.field_checks import check_fields
@@ -85,6 +85,13 @@ class Monitor:
             alerts += self._check(self._next_day)
             self._next_day += 1
         return alerts
+
+    def silence(self, quiet_minutes: float) -> list[DriftAlert]:
+        """What to publish after so long without any event, in wall time; nothing before the first event."""
+        if not self.clock_ms:
+            return []
+        finding = check_silence(self.clock_ms, quiet_minutes, self.settings)
+        return self.ledger.check(self.clock_ms // DAY_MS, [finding], [finding] if finding.matters else [], whole=False)
 
     def _check(self, day: int) -> list[DriftAlert]:
         now_ms = (day + 1) * DAY_MS

@@ -24,6 +24,8 @@ class DriftSettings:
     # No label for longer while decisions go on; a replay of months runs days ahead of its labels.
     silence_hours_max: int
 
+    silence_minutes_max: int  # wall time without any event; a shop that closes at night sets it higher
+
     @classmethod
     def read(cls, environment: Environment) -> DriftSettings:
         """From the environment; mistakes are collected by ``environment``."""
@@ -33,5 +35,6 @@ class DriftSettings:
             budget_per_day=environment.integer("WEIR_DRIFT_BUDGET_PER_DAY", 100, 1, 1_000_000),
             label_horizon_ms=environment.duration_ms("WEIR_DRIFT_LABEL_HORIZON", 7 * DAY_MS),
             retrain_days_max=environment.integer("WEIR_DRIFT_RETRAIN_DAYS_MAX", 28, 1, 10_000),
+            silence_minutes_max=environment.integer("WEIR_DRIFT_SILENCE_MINUTES_MAX", 60, 1, 100_000),
             silence_hours_max=environment.integer("WEIR_DRIFT_SILENCE_HOURS_MAX", 168, 1, 10_000),
         )

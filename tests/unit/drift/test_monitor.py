@@ -96,6 +96,19 @@ def test_silence_and_age_are_alerts() -> None:
     assert subjects == {"labels", "new model", "decisions profiles"}
 
 
+def test_no_event_at_all_is_an_alert_of_the_wall_clock() -> None:
+    world = World(5, 100)
+    known, monitor = known_model(world), Monitor(settings())
+    assert monitor.silence(1e6) == [], "nothing has ever come: nothing is missed"
+    for profile in profiles_of(world.day(START_DAY), known, 0):
+        monitor.take_profile(profile)
+    assert monitor.silence(59) == []
+    told = [monitor.silence(minutes) for minutes in (61, 75, 0, 0, 0)]
+    assert [[(a["status"], a["subject"]) for a in alerts] for alerts in told] == [
+        [("raised", "events")], [], [], [("cleared", "events")], [],
+    ]  # fmt: skip
+
+
 def test_a_day_is_checked_once_when_every_stage_has_passed_its_end() -> None:
     world = World(5, 100)
     known, monitor = known_model(world), Monitor(settings())
