@@ -296,6 +296,7 @@ async def turned(app: faust.App, loop: Loop) -> None:
 def _taken(loop: Loop, take: Any, events: Sequence[Any]) -> None:
     """Hand a batch on. An exception that left an agent would be lost with its batch: it ends the process instead."""
     is_taken = False
+    loop.telemetry.health.idle = False  # until a turn has looked at what this batch leads to
     try:
         take([event.value for event in events if event.value is not None])
         is_taken = True
