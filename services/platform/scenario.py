@@ -123,12 +123,11 @@ def _run_all(queue: _Queue, began_s: float, console: Console, interrupted: Inter
 
 
 def _start(run: Run) -> None:
-    run.folder.mkdir(parents=True)
     # Not what belongs to one mesh alone, or to whom make started.
     environment = {name: value for name, value in os.environ.items() if not _OURS.fullmatch(name)}
     # What is watched is what is measured.
     environment["WEIR_DRIFT_BUDGET_PER_DAY"] = str(PER_DAY)
-    run.output = (run.folder / "output.log").open("wb")
+    run.output = run.log.open("wb")
     run.began_s = time.monotonic()
     run.process = subprocess.Popen(
         command(run), env=environment, stdin=subprocess.DEVNULL, stdout=run.output, stderr=subprocess.STDOUT
@@ -151,10 +150,9 @@ def _ended(run: Run, console: Console, began_s: float) -> None:
     run.output.close()
     run.seconds = time.monotonic() - run.began_s
     if run.process.returncode != 0:
-        last = (run.folder / "output.log").read_text(errors="replace").strip().splitlines()
+        last = run.log.read_text(errors="replace").strip().splitlines()
         raise Fatal(
-            f"{run.name}: ended with {run.process.returncode} ({last[-1] if last else 'said nothing'}); see "
-            f"{run.folder / 'output.log'}"
+            f"{run.name}: ended with {run.process.returncode} ({last[-1] if last else 'said nothing'}); see {run.log}"
         )
     for entry in run.folder.iterdir():
         if entry.is_dir() and entry.name not in KEPT:

@@ -37,6 +37,11 @@ class Run:
     seconds: float = 0.0
 
     @property
+    def log(self) -> Path:
+        """What it prints; beside its folder, which must be empty when it starts."""
+        return self.folder.with_suffix(".log")
+
+    @property
     def name(self) -> str:
         """For people."""
         return f"seed {self.seed} {self.world}"

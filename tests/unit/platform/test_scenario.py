@@ -148,7 +148,7 @@ def test_all_runs_are_made_judged_and_written_down(tmp_path: Path, monkeypatch: 
     assert (data / "scenario" / "drift.html").exists()
     assert "holds" in text.getvalue()
     left = {entry.name for entry in (data / "scenario" / f"seed-{SEED}-loop").iterdir()}
-    assert left == {"summary.json", RECORDING, MOMENTS, "output.log"}
+    assert left == {"summary.json", RECORDING, MOMENTS}
 
 
 def test_a_run_that_fails_is_named_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
