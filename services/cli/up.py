@@ -121,7 +121,7 @@ def _simulator_arguments(given: argparse.Namespace) -> tuple[str, ...]:
         "--seed": given.seed,
         "--days": given.days,
         "--reviewed": given.reviewed or None,
-        "--hold": given.data_dir / "run" if _waits(given) else None,
+        "--hold": given.data_dir.resolve() / "run" if _waits(given) else None,
         "--history-days": given.history_days,
         "--shift-day": given.shift_day,
         "--dirty": given.dirty,
