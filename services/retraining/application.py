@@ -195,7 +195,7 @@ class Loop:
             self._step(records.released(release, self._registry))  # type: ignore[arg-type]
 
     async def _perform(self, actions: Sequence[Action]) -> None:
-        self._telemetry.health.idle = False  # until a turn has found nothing more to do
+        self.telemetry.health.idle = False  # until a turn has found nothing more to do
         for action in actions:
             match action:
                 case Move():
