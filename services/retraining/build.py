@@ -11,11 +11,11 @@ import xgboost
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.mesh.bundle import Bundle, sha256, sign
-from services.mesh.calibration import Calibration, calibrated
+from services.mesh.calibration import Calibration, Platt, calibrated
 from services.mesh.manifest import MANIFEST_VERSION, MODEL_FORMAT, Golden, Manifest, parse
 from services.retraining import measures
 from services.retraining.calibrate import fit_calibration
-from services.retraining.dataset import Horizon, Part, Recorded, canonical_order, data_hash, split
+from services.retraining.dataset import Horizon, Part, Recorded, TrainingRefused, canonical_order, data_hash, split
 from services.retraining.frozen import frozen_reference
 from services.retraining.train import Settings, fit, margins
 
@@ -87,8 +87,23 @@ def build(
             lambda: _fitted(recorded, train, settings, columns),
         ]
     )
-    calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
-    fallback_calibration, fallback_metrics = _validated(tried_fallback, *_rows(recorded, validation, columns), span)
+    try:
+        calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
+    except TrainingRefused:
+        # Fraud has changed since what it could learn from: higher scores mean less of it. The model that is to serve
+        # knows better, so it is validated by customers where it can't be by time.
+        exact = _only(exact, recorded.held_out[exact.index])
+        tried = _fitted(recorded, _only(whole_exact, ~recorded.held_out[whole_exact.index]), settings)
+        if not (0 < int(exact.fraud.sum()) < len(exact.index)):
+            raise
+        calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
+        metrics["validated_by_customers"] = 1.0
+    fallback_rows, fallback_fraud = _rows(recorded, validation, columns)
+    try:
+        fallback_calibration, fallback_metrics = _validated(tried_fallback, fallback_rows, fallback_fraud, span)
+    except TrainingRefused:
+        # The event alone says nothing about fraud any more. A fallback has to answer all the same: the fraud share.
+        fallback_calibration, fallback_metrics = _uninformed(fallback_fraud), {}
 
     validated = calibrated(calibration, margins(tried, recorded.rows[exact.index], span))
     judged = _scored_by(champion, recorded.rows[exact.index]) if champion else validated
@@ -174,6 +189,16 @@ def _rows(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     rows = recorded.rows[part.index]
     return np.ascontiguousarray(rows if columns is None else rows[:, columns]), part.fraud
+
+
+def _only(part: Part, chosen: npt.NDArray[np.bool_]) -> Part:
+    return Part(index=part.index[chosen], fraud=part.fraud[chosen])
+
+
+def _uninformed(fraud: npt.NDArray[np.bool_]) -> Calibration:
+    """The fraud share, whatever the margin, as nearly as an increasing map can say it."""
+    share = (float(fraud.sum()) + 1) / (len(fraud) + 2)
+    return Platt(slope=1e-3, intercept=float(np.log(share / (1 - share))))
 
 
 def _exact(recorded: Recorded, part: Part) -> Part:

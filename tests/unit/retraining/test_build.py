@@ -154,3 +154,22 @@ def test_fine_bins_find_the_one_cut_that_a_rare_class_hangs_on() -> None:
     )
     assert fine > 0.98
     assert coarse < 0.6
+
+
+def changed(shift_hours: int) -> Recorded:
+    """Before the shift large amounts are fraud, after it small ones: what was learned is wrong the other way round."""
+    rng = np.random.default_rng(8)
+    data = recorded()
+    large = data.rows[:, 0] > np.quantile(data.rows[:, 0], 0.9)
+    small = data.rows[:, 0] < np.quantile(data.rows[:, 0], 0.1)
+    fraud = np.where(np.arange(ROWS) < shift_hours, large, small) & (rng.random(ROWS) < 0.6)
+    return dataclasses.replace(data, label=fraud.astype(np.int8), held_out=rng.random(ROWS) < 0.5)
+
+
+def test_when_fraud_has_changed_the_model_is_validated_by_customers_instead_of_by_time() -> None:
+    data = changed(CUT_OFF_MS // HOUR_MS - 1_600)
+    found = manifest(built(data)).metrics
+    assert found["validated_by_customers"] == 1.0
+    assert found["average_precision"] > 0.18, "three times what chance has"
+    with pytest.raises(TrainingRefused, match="higher scores mean less fraud"):
+        built(dataclasses.replace(data, held_out=np.zeros(ROWS, np.bool_)))
