@@ -152,7 +152,8 @@ class Controller:
             "OMP_NUM_THREADS": "1",
         }
         argv = [sys.executable, "-m", "services.retraining"]
-        self.process = subprocess.Popen(argv, env=env, stderr=self.log.open("w"))
+        with self.log.open("w") as errors:
+            self.process = subprocess.Popen(argv, env=env, stderr=errors)
 
     def progress(self) -> dict[str, Any]:
         try:
