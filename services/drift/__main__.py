@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 import faust
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from services.drift.application import Worker, follow
 from services.drift.intake import READ
@@ -18,7 +19,7 @@ from services.drift.settings import DriftSettings
 from services.mesh.adapters.faust_worker import committed_app
 from services.mesh.adapters.health_server import HealthServer
 from services.mesh.adapters.kafka_follower import TopicFollower
-from services.mesh.adapters.kafka_reader import KafkaReader, reader_settings
+from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
@@ -46,20 +47,20 @@ def published_on(kafka: str) -> Callable[[], list[DriftAlert]]:
     return published
 
 
-def committed_on(kafka: str) -> Callable[[], dict[tuple[str, int], int]]:
-    """(topic, partition) -> the next offset of drift's group, for all partitions that it reads."""
+def ends_on(kafka: str) -> Callable[[], dict[tuple[str, int], int]]:
+    """(topic, partition) -> where its committed records end now, for all partitions that drift reads."""
 
-    def committed() -> dict[tuple[str, int], int]:
+    def ends() -> dict[tuple[str, int], int]:
+        admin = AdminClient({"bootstrap.servers": kafka})
         try:
-            with closing(Consumer(reader_settings(kafka, DRIFT.name))) as consumer:
-                known = consumer.list_topics(timeout=_CALL_WAIT_S).topics
-                asked = [TopicPartition(topic.name, p) for topic in READ for p in known[topic.name].partitions]
-                found = consumer.committed(asked, _CALL_WAIT_S)
-        except (KafkaException, KeyError) as error:
-            raise Transient(f"offsets of group {DRIFT.name}: {error}") from error
-        return {(place.topic, place.partition): max(place.offset, 0) for place in found}
+            known = admin.list_topics(timeout=_CALL_WAIT_S).topics
+            asked = {TopicPartition(t.name, p): OffsetSpec.latest() for t in READ for p in known[t.name].partitions}
+            found = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
+            return {(tp.topic, tp.partition): future.result(_CALL_WAIT_S).offset for tp, future in found.items()}
+        except (KafkaException, KeyError, TimeoutError) as error:
+            raise Transient(f"ends of what drift reads: {error}") from error
 
-    return committed
+    return ends
 
 
 def main() -> None:
@@ -83,7 +84,7 @@ def main() -> None:
         telemetry,
         past_of=lambda topic: KafkaReader(process.kafka, topic, "drift.past"),
         published=published_on(process.kafka),
-        committed=committed_on(process.kafka),
+        ends=ends_on(process.kafka),
     )
     follow(app, worker)
     logging.info("drift health=http://%s:%d", process.health_host, health.port)

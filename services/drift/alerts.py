@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import orjson
 
@@ -102,6 +103,24 @@ class Ledger:
                 alerts.append(_ended(state.raised, day, "it is one of the known ones now"))
                 state.raised = None
         return alerts
+
+
+def check_day(alert: DriftAlert) -> int:
+    """The day whose check raised or cleared it."""
+    if alert["status"] == "cleared":
+        return alert["window_end_ms"] // DAY_MS - 1
+    raised = datetime.strptime(alert["alert_id"].rpartition(":")[2], "%Y-%m-%d").replace(tzinfo=UTC)
+    return int(raised.timestamp() * 1_000) // DAY_MS
+
+
+def unpublished(found: Sequence[DriftAlert], published: Sequence[DriftAlert]) -> list[DriftAlert]:
+    """Of what a replay has found, what nobody was told: from the last published check on, and not in ``published``.
+
+    Earlier days are over, whatever a replay makes of them: what comes late may tip a close case the other way.
+    """
+    told = {(alert["alert_id"], alert["status"]) for alert in published}
+    last = max((check_day(alert) for alert in published), default=0)
+    return [a for a in found if (a["alert_id"], a["status"]) not in told and check_day(a) >= last]
 
 
 def _is_calm(finding: Finding) -> bool:

@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """What the agent and the timer share. ``past_of`` reads a topic's past, ``ends`` where the group stands."""
+    """What the agent and the timer share. ``past_of`` reads a topic's past, ``ends`` where it ends now."""
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class Worker:
         *,
         past_of: Callable[[str], Past],
         published: Callable[[], list[DriftAlert]],
-        committed: Callable[[], dict[tuple[str, int], int]],
+        ends: Callable[[], dict[tuple[str, int], int]],
     ) -> None:
         self._app, self._settings, self._telemetry = app, settings, telemetry
-        self._past_of, self._published, self._committed = past_of, published, committed
+        self._past_of, self._published, self._ends = past_of, published, ends
         self._alerts = app.topic(
             DRIFT_ALERTS.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
         )
@@ -82,8 +82,7 @@ class Worker:
     async def take(self, events: Sequence[Any], acknowledge: Callable[[Any], Awaitable[bool]]) -> None:
         """One batch. It waits while another worker has a part of the partitions.
 
-        Nothing is checked yet: labels of a day may be among what is still to be read. And nothing is acknowledged yet:
-        state is rebuilt up to what was, and what it shows then is no news.
+        Nothing is checked yet: labels of a day may be among what is still to be read.
         """
         generation = self._app.consumer_generation_id
         # What was fetched before a rebalance is fetched again after it, together with what came before it.
@@ -179,21 +178,22 @@ class Worker:
         except ConsumerNotStarted:
             return None
         loop, moves = asyncio.get_running_loop(), self._moves
-        positions = await loop.run_in_executor(None, self._committed)
-        if owned != positions.keys():
+        ends = await loop.run_in_executor(None, self._ends)
+        if owned != ends.keys():
             self._telemetry.health.last_error = (
-                f"owns {len(owned)} of {len(positions)} partitions: drift runs as one worker; stop the other"
+                f"owns {len(owned)} of {len(ends)} partitions: drift runs as one worker; stop the other"
             )
             return None
         intake = Intake(Monitor(self._settings), self._telemetry)
         published = await loop.run_in_executor(None, self._published)
-        count = await loop.run_in_executor(
-            None, rebuild, intake, self._past_of, positions, published, self._telemetry.alive
+        count, fresh = await loop.run_in_executor(
+            None, rebuild, intake, self._past_of, ends, published, self._telemetry.alive
         )
         if self._moves != moves:
             return None
         self._known = {(alert["alert_id"], alert["status"]) for alert in published}
         logging.info("drift: state from %d records, %d alerts hold", count, len(intake.monitor.ledger.open))
+        await self._publish(fresh)
         self._intake = intake
         self._telemetry.owns(sorted({partition for _, partition in owned}))
         self._telemetry.ready(True)

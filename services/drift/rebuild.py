@@ -1,4 +1,4 @@
-"""State from the log: everything that was taken before, in the order in which it was appended."""
+"""State from the log: everything that is there, in the order in which it was appended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from services.drift.alerts import unpublished
 from services.drift.intake import Intake, Record
 from services.mesh.ports import InRecord
 from services.mesh.records import DriftAlert
@@ -22,28 +23,32 @@ class Past(Protocol):
 def rebuild(
     intake: Intake,
     past_of: Callable[[str], Past],
-    positions: Mapping[tuple[str, int], int],
+    ends: Mapping[tuple[str, int], int],
     published: list[DriftAlert],
     turned: Callable[[], None],
-) -> int:
-    """Bring ``intake`` and its fresh monitor to ``positions`` ((topic, partition) -> next offset); how many records.
+) -> tuple[int, list[DriftAlert]]:
+    """Bring ``intake`` and its fresh monitor to ``ends`` ((topic, partition) -> next offset of the log).
 
-    Checks run again as time passes, but nothing is published again: which alerts hold is what ``published``
-    (``drift-alerts.v1``, whole) says. ``turned`` is called now and then, to show that this is no hang.
+    Returns how many records there were, and the alerts that were found and never told. Which alerts held until then is
+    what ``published`` (``drift-alerts.v1``, whole) says, and not what a replay finds. Whether a group has committed
+    plays no part: Faust's commits stop before transactions' own records. ``turned`` is called now and then, to show
+    that this is no hang.
     """
-    stretches = [_stretch(past_of(topic), partition, end) for (topic, partition), end in positions.items()]
+    stretches = [_stretch(past_of(topic), partition, end) for (topic, partition), end in ends.items()]
+    found: list[DriftAlert] = []
     count = 0
     for record in heapq.merge(*stretches, key=lambda record: record.append_time_ms):
         intake.take(Record(record.topic, record.partition, record.offset, record.value))
         count += 1
         if count % 500 == 0:
-            intake.monitor.due()
+            found += intake.monitor.due()
             turned()
-    intake.monitor.due()
-    for where, end in positions.items():
-        intake.taken[where] = end - 1  # also behind what no record stands at
-    intake.monitor.restore(published)
-    return count
+    found += intake.monitor.due()
+    for where, end in ends.items():
+        intake.taken[where] = max(intake.taken.get(where, -1), end - 1)  # also behind what no record stands at
+    fresh = unpublished(found, published)
+    intake.monitor.restore([*published, *fresh])
+    return count, fresh
 
 
 def _stretch(past: Past, partition: int, end: int) -> Iterator[InRecord]:

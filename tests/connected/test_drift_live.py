@@ -219,7 +219,6 @@ def processes() -> Iterator[list[Process]]:
             process.child.wait()
 
 
-@pytest.mark.xfail(reason="open: after a kill, a restart publishes alerts of the same day once more", strict=False)
 def test_drift_survives_all_that_a_broker_and_a_supervisor_do(
     kafka: str, tmp_path: Path, processes: list[Process]
 ) -> None:

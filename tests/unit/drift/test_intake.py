@@ -19,6 +19,7 @@ from loadtests.drift_world import (
     release_of,
     settings,
 )
+from services.drift.alerts import check_day
 from services.drift.intake import Intake, Record
 from services.drift.monitor import Monitor
 from services.drift.rebuild import rebuild
@@ -122,16 +123,22 @@ def test_poison_is_counted_and_skipped(topic: str, value: bytes | None) -> None:
     assert bench.monitor.clock_ms == 0
 
 
-def test_which_alerts_hold_is_what_was_published_and_not_what_a_replay_finds(
+def test_what_was_found_and_never_published_is_published_after_a_restart(
     log: dict[tuple[str, int], list[InRecord]],
 ) -> None:
-    whole, after = Bench(), Bench()
+    whole, after, late = Bench(), Bench(), Bench()
     whole.take(in_order(log))
-    published = [alert for alert in whole.alerts if alert["subject"] == "amount"]
+    last = max(check_day(alert) for alert in whole.alerts)
+    published = [a for a in whole.alerts if check_day(a) < last or a["subject"] == "amount"]
     assert 0 < len(published) < len(whole.alerts)
-    positions = {where: records[-1].offset + 1 for where, records in log.items()}
-    rebuild(after.intake, lambda topic: Past(log, topic), positions, published, lambda: None)
-    assert after.monitor.ledger.open == published
+    ends = {where: records[-1].offset + 1 for where, records in log.items()}
+    _, fresh = rebuild(after.intake, lambda topic: Past(log, topic), ends, published, lambda: None)
+    assert sorted(a["alert_id"] for a in [*published, *fresh]) == sorted(a["alert_id"] for a in whole.alerts)
+    assert {a["alert_id"] for a in after.monitor.ledger.open} == {a["alert_id"] for a in whole.monitor.ledger.open}
+    later = [{**published[-1], "alert_id": "feature_shift:amount:all:2030-01-01"}]
+    _, fresh = rebuild(late.intake, lambda topic: Past(log, topic), ends, later, lambda: None)
+    assert fresh == [], "what a replay makes of days that are over is no news"
+    assert late.monitor.ledger.open == later
 
 
 def test_a_model_without_a_readable_manifest_is_followed_and_not_compared(caplog: pytest.LogCaptureFixture) -> None:
@@ -162,8 +169,8 @@ def test_a_state_rebuilt_from_the_log_goes_on_as_if_nothing_had_happened(
     whole.take(records)
     before.take(records[: int(cut * len(records))])
     positions = {where: before.intake.taken.get(where, -1) + 1 for where in [*log, (LABELS.name, 5)]}
-    count = rebuild(after.intake, lambda topic: Past(log, topic), positions, before.alerts, lambda: None)
-    assert count == int(cut * len(records))
+    count, fresh = rebuild(after.intake, lambda topic: Past(log, topic), positions, before.alerts, lambda: None)
+    assert (count, fresh) == (int(cut * len(records)), [])
     assert after.monitor.ledger.history == before.alerts
     assert after.intake.taken[LABELS.name, 5] == -1
     after.take(records[int(cut * len(records)) - 5 :])
