@@ -10,12 +10,12 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
-from services.cli.hops import CAUSE_HEADERS, cause_of
-from services.cli.reading import LogReader, Offsets
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
-from services.lookup.entries import Place, ids_in
+from services.mesh.adapters.log_reader import LogReader, Offsets
 from services.mesh.errors import Fatal, RejectCode, Transient
 from services.mesh.headers import WEIR
+from services.mesh.hops import CAUSE_HEADERS, cause_of
+from services.mesh.lookup_entries import Place, ids_in
 from services.mesh.ports import Header, InRecord
 from services.mesh.topics import DEAD_LETTER_BYTES_MAX, DEAD_LETTERS, EVENTS_RAW, OUTCOMES_RAW
 

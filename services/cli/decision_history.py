@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.cli.reading import LogReader
 from services.decisions.history import NUMBERS, TEXTS, UNKNOWN, Coded, History, Spelled, said_of
 from services.decisions.precedence import WANTED
 from services.decisions.verdict import ACTIONS
 from services.mesh.adapters.kafka_reader import cluster_of
+from services.mesh.adapters.log_reader import LogReader
 from services.mesh.codec import schema
 from services.mesh.columns import Columns, Spans, Table, fingerprints
 from services.mesh.feature_set import FeatureSetPin

@@ -12,13 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from services.cli.reading import LogReader
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.features.__main__ import DECLARED
 from services.features.definitions import FeatureSet, load_feature_set
 from services.features.layout import unpack
 from services.features.state import EntityState
 from services.features.stored_mark import read_mark
+from services.mesh.adapters.log_reader import LogReader
 from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import PINNED, pinned_feature_set

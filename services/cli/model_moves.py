@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from services.cli.reading import journal
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line
 from services.mesh.adapters.kafka_append import append
+from services.mesh.adapters.log_reader import journal
 from services.mesh.bundle import Bundle, verify
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from services.cli import model_moves
-from services.cli.reading import journal
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.mesh.adapters.log_reader import journal
 from services.mesh.model_registry import Registry
 from services.mesh.topics import MODELS
 from services.retraining.handover import SNAPSHOT

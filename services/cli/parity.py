@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from services.cli.reading import LogReader, Offsets
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, plain, print_json, print_line
 from services.features.__main__ import DECLARED
 from services.features.definitions import load_feature_set
 from services.features.parity import Parity, ParitySettings, ViewReport
+from services.mesh.adapters.log_reader import LogReader, Offsets
 from services.mesh.errors import Fatal
 from services.mesh.headers import WEIR, find, unpack_hop
 from services.mesh.topics import EVENTS, FEATURES, UPDATES_TERMINAL, Topic

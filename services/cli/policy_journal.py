@@ -11,10 +11,10 @@ import getpass
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.cli.reading import journal
 from services.decisions.desk import Library
 from services.decisions.policy import Policy, load_policy
 from services.mesh.adapters.kafka_append import append
+from services.mesh.adapters.log_reader import journal
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import pinned_feature_set

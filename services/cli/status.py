@@ -10,7 +10,6 @@ from typing import Any
 import redis
 
 from services.cli.features import declared
-from services.cli.reading import LogReader
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, plain, print_json, print_line
 from services.cli.trace import LOOKUP_FILE
 from services.features.kernel import View
@@ -19,10 +18,11 @@ from services.features.occupancy import NEVER_MS
 from services.features.stored_mark import read_mark
 from services.ingestion.seen import capacity_line
 from services.ingestion.settings import IngestionSettings
-from services.lookup.entries import INDEXED
-from services.lookup.index import IndexReader
+from services.mesh.adapters.log_reader import LogReader
+from services.mesh.adapters.lookup_index import IndexReader
 from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.errors import Fatal, StoreUnreachable, Transient, WeirError
+from services.mesh.lookup_entries import INDEXED
 from services.mesh.settings import Environment
 from services.mesh.topics import DAY_MS, EVENTS
 from services.platform.observe import Observer, StageStatus

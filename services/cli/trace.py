@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from services.cli.hops import BACKWARDS, Hop, dead_letter, label, orphan, outcome, walk_back
-from services.cli.reading import LogReader, record_of
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
-from services.lookup.entries import INDEXED, Place, ids_in
-from services.lookup.index import IndexReader
+from services.mesh.adapters.log_reader import LogReader, record_of
+from services.mesh.adapters.lookup_index import IndexReader
 from services.mesh.codec import HEADER_BYTES
 from services.mesh.errors import Fatal
+from services.mesh.hops import BACKWARDS, Hop, dead_letter, label, orphan, outcome, walk_back
+from services.mesh.lookup_entries import INDEXED, Place, ids_in
 from services.mesh.ports import InRecord
 from services.mesh.prefix import ids_of
 from services.mesh.topics import DAY_MS, DEAD_LETTERS, DECISIONS, LABELS, OUTCOMES_ORPHAN, UPDATES_TERMINAL

@@ -15,15 +15,15 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from services.lookup.entries import ENTRY, INDEXED, TOPIC_NUMBERS, entry_of, ids_in
-from services.lookup.index import IndexCorrupt, IndexWriter
 from services.lookup.settings import LookupSettings
 from services.mesh.adapters.health_server import HealthServer
 from services.mesh.adapters.kafka_reader import reader_settings
+from services.mesh.adapters.lookup_index import IndexCorrupt, IndexWriter
 from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal, Transient
+from services.mesh.lookup_entries import ENTRY, INDEXED, TOPIC_NUMBERS, entry_of, ids_in
 from services.mesh.settings import Environment
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DATA_RETENTION_MS, DEAD_LETTERS

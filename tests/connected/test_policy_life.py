@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 from weir_process import ROOT, Up, weir
 
 from services.cli.policy_journal import move, read_book
-from services.cli.reading import LogReader
+from services.mesh.adapters.log_reader import LogReader
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal
 from services.mesh.topics import DECISIONS, EVENTS_RAW
