@@ -20,13 +20,13 @@ from services.ingestion.admission import Candidate
 from services.ingestion.avro_event import AvroEvents
 from services.ingestion.event_clock import ClockRules
 from services.ingestion.handler import IngestionHandler
-from services.ingestion.json_event import json_fields
 from services.ingestion.reading import read_event
 from services.ingestion.seen import ROW_BYTES_MAX, SeenIdentities, capacity_line
 from services.ingestion.settings import IngestionSettings
-from services.ingestion.validation import valid_event
 from services.mesh.adapters.memory import ManualClock, MemoryBroker, MemoryLog, MemoryRedis, MemoryStore
 from services.mesh.codec import Codec, schema
+from services.mesh.event_fields import valid_event
+from services.mesh.json_fields import json_fields
 from services.mesh.metrics import Metrics
 from services.mesh.partitioner import Partitioner
 from services.mesh.ports import CommittedOffset, InRecord

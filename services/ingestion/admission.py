@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from services.ingestion.event_clock import ClockRules, EventClock
 from services.ingestion.seen import SeenIdentities, bucket_ms_of
-from services.ingestion.validation import body_hash_of
 from services.mesh.errors import Poison, RejectCode
+from services.mesh.event_fields import body_hash_of
 from services.mesh.identity import identity_of
-from services.mesh.records import EventRaw
+from services.mesh.outcome_fields import outcome_body_hash_of, outcome_identity_of
+from services.mesh.records import EventRaw, OutcomeRaw
 
 
 class Candidate(NamedTuple):
@@ -27,6 +28,13 @@ class Candidate(NamedTuple):
         """The candidate of ``event``, whose customer is ``key``."""
         identity = identity_of(event["customer_id"], event["event_id"])
         return cls(event, key, identity, body_hash_of(event), event["event_time_ms"], identity)
+
+
+def candidate_of_outcome(outcome: OutcomeRaw, key: bytes) -> Candidate:
+    """The candidate of ``outcome``, whose customer is ``key``: one customer's outcome ids stand once."""
+    event = identity_of(outcome["customer_id"], outcome["event_id"])
+    body = outcome_body_hash_of(outcome)
+    return Candidate(outcome, key, outcome_identity_of(outcome), body, outcome["observed_time_ms"], event)
 
 
 class Repeat:

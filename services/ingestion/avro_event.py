@@ -13,9 +13,9 @@ import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from services.ingestion.validation import shown
 from services.mesh.codec import HEADER_BYTES, schema_id_of
 from services.mesh.errors import Poison, RejectCode
+from services.mesh.event_fields import shown
 from services.mesh.records import EventRaw
 
 # (bytes, position) -> (value, next position). Raises ValueError, IndexError, struct.error or UnicodeDecodeError.

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.ingestion.admission import Candidate
-from services.ingestion.outcome import candidate_of, valid_outcome
-from services.ingestion.validation import valid_event
+from services.ingestion.admission import Candidate, candidate_of_outcome
+from services.mesh.event_fields import valid_event
+from services.mesh.outcome_fields import valid_outcome
 from services.mesh.profile import WINDOW_MS, AmountKey, FieldKey
 from services.mesh.records import EventRaw, OutcomeRaw
 from services.mesh.topics import Topic
@@ -65,6 +65,6 @@ OUTCOMES_INTAKE = Intake(
     fields=frozenset(OutcomeRaw.__annotations__),
     own_id="outcome_id",
     valid=valid_outcome,
-    candidate=candidate_of,
+    candidate=candidate_of_outcome,
     store="ingestion-outcomes",
 )

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from services.ingestion.avro_event import AvroEvents
-from services.ingestion.json_event import json_fields
-from services.ingestion.validation import valid_event
 from services.mesh.errors import Poison, RejectCode
+from services.mesh.event_fields import EVENT_BYTES_MAX, valid_event
+from services.mesh.json_fields import json_fields
 from services.mesh.records import EventRaw
-
-# Nine fields of at most 128 characters, each at most 12 bytes as an escaped surrogate pair, are below 12 kB; the rest
-# is room for white space. Nothing larger reaches a decoder.
-EVENT_BYTES_MAX: Final = 65_536
 
 Record = TypeVar("Record")
 

@@ -18,9 +18,9 @@ from typing import Final, NamedTuple, Protocol
 from services.ingestion.admission import Admission, Candidate
 from services.ingestion.event_clock import ClockRules, EventClock
 from services.ingestion.intake import Intake
-from services.ingestion.validation import EVENT_TIME_MS_MAX
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal, Poison
+from services.mesh.event_fields import EVENT_TIME_MS_MAX
 from services.mesh.ports import InRecord
 
 # The first look back covers an hour of a small stream; each further one is four times as long.

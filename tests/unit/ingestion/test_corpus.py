@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from services.ingestion.avro_event import AvroEvents, compile_writer
 from services.ingestion.intake import OUTCOMES_INTAKE
 from services.ingestion.reading import read_event, read_record
-from services.ingestion.validation import body_hash_of
 from services.mesh.codec import schema
 from services.mesh.errors import Poison, RejectCode
+from services.mesh.event_fields import body_hash_of
 from tests.unit.ingestion.corpus import FULL, RAW, avro_bytes, avro_cases, json_cases, json_text
 from tests.unit.ingestion.world import WRITER_SCHEMAS, World, payment
 

@@ -10,7 +10,7 @@ from loadtests.payloads import event_id, number_of, payments
 from loadtests.recovery import level_before, recovered_after_s
 from loadtests.timing import Latencies, Windows, histogram_of, merged, percentiles_ms
 from loadtests.verdict import CPU_US_MAX, Target, read_budgets, targets
-from services.ingestion.json_event import json_fields
+from services.mesh.json_fields import json_fields
 from services.mesh.ports import InRecord
 from services.mesh.topology import EVENT_CHAIN
 

@@ -1,7 +1,7 @@
 """Fields of a decoded record -> a valid EventRaw, or Poison that names the field. Pure.
 
 Nothing is converted: "12" is not 12, 1.0 is not 1, true is not 1, "eur" is not "EUR". What a sender may leave out gets
-its default here, for JSON and Avro alike.
+its default here, for JSON and Avro alike. Ingestion judges by it, and so does whoever tells a sender before: one rule.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from services.mesh.errors import Poison, RejectCode
 from services.mesh.records import EventRaw
 
 TEXT_CHARS_MAX: Final = 128
+# Nine fields of at most 128 characters, each at most 12 bytes as an escaped surrogate pair, are below 12 kB; the rest
+# is room for white space. Nothing larger reaches a decoder.
+EVENT_BYTES_MAX: Final = 65_536
 AMOUNT_MINOR_MAX: Final = 10**15  # exact as a float64 with room for sums of thousands; ten trillion euros
 EVENT_TIME_MS_MAX: Final = 253_402_300_799_999  # the last millisecond of 9999, where calendars of many tools end
 CURRENCY_DEFAULT: Final = "EUR"

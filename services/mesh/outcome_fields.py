@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final, get_args
 
-from services.ingestion.admission import Candidate
-from services.ingestion.validation import (
+from services.mesh.event_fields import (
     EVENT_TIME_MS_MAX,
     check_integer,
     check_text,
@@ -63,12 +62,14 @@ def valid_outcome(fields: Mapping[str, Any]) -> OutcomeRaw:
     return outcome
 
 
-def candidate_of(outcome: OutcomeRaw, key: bytes) -> Candidate:
-    """The candidate of ``outcome``, whose customer is ``key``: one customer's outcome ids stand once."""
-    identity = identity_of(outcome["customer_id"], f"outcome\x1f{outcome['outcome_id']}")
-    event = identity_of(outcome["customer_id"], outcome["event_id"])
-    body = int.from_bytes(blake2b(_body_text(outcome).encode(), digest_size=8).digest(), "little")
-    return Candidate(outcome, key, identity, body, outcome["observed_time_ms"], event)
+def outcome_identity_of(outcome: OutcomeRaw) -> bytes:
+    """16-byte identity: one customer's outcome ids stand once; never that of an event."""
+    return identity_of(outcome["customer_id"], f"outcome\x1f{outcome['outcome_id']}")
+
+
+def outcome_body_hash_of(outcome: OutcomeRaw) -> int:
+    """64-bit hash over the normal form of everything but the identity: equal for the same in JSON and in Avro."""
+    return int.from_bytes(blake2b(_body_text(outcome).encode(), digest_size=8).digest(), "little")
 
 
 def derived_outcome_id(outcome: OutcomeRaw) -> str:

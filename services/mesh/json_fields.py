@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from services.ingestion.validation import shown
 from services.mesh.errors import Poison, RejectCode
+from services.mesh.event_fields import shown
 
 # A string, and the colon after it when it is a key. Strings are matched whole, so a colon inside one is never seen.
 _STRING: Final = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*(:?)', re.DOTALL)
