@@ -11,13 +11,13 @@ import redis
 
 from services.cli.features import declared
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, plain, print_json, print_line
-from services.cli.trace import LOOKUP_FILE
 from services.features.kernel import View
 from services.features.layout import unpack
 from services.features.occupancy import NEVER_MS
 from services.features.stored_mark import read_mark
 from services.ingestion.seen import capacity_line
 from services.ingestion.settings import IngestionSettings
+from services.mesh.adapters.event_history import LOOKUP_FILE
 from services.mesh.adapters.log_reader import LogReader
 from services.mesh.adapters.lookup_index import IndexReader
 from services.mesh.adapters.redis_store import RedisStore, connect

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import textwrap
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
-from services.mesh.adapters.log_reader import LogReader, record_of
-from services.mesh.adapters.lookup_index import IndexReader
-from services.mesh.codec import HEADER_BYTES
+from services.mesh.adapters.event_history import LOOKUP_FILE, event_history
+from services.mesh.adapters.log_reader import LogReader
 from services.mesh.errors import Fatal
-from services.mesh.hops import BACKWARDS, Hop, dead_letter, label, orphan, outcome, walk_back
-from services.mesh.lookup_entries import INDEXED, Place, ids_in
-from services.mesh.ports import InRecord
-from services.mesh.prefix import ids_of
-from services.mesh.topics import DAY_MS, DEAD_LETTERS, DECISIONS, LABELS, OUTCOMES_ORPHAN, UPDATES_TERMINAL
+from services.mesh.hops import Hop
+from services.mesh.topics import DAY_MS, DECISIONS
 from services.platform.observe import Observer
 
-LOOKUP_FILE = "lookup.sqlite"  # in the data directory
 _WIDTH = 116
 _INDENT = " " * 6
 
@@ -45,11 +37,13 @@ def add(commands: Commands) -> None:
 def run(given: argparse.Namespace) -> int:
     """Find, walk back, show."""
     kafka = endpoints_of(given).kafka
-    log = LogReader(kafka)
-    records = _find(log, given.data_dir / LOOKUP_FILE, given.event_id, given.customer)
-    events = _events(log, records)
-    if not any(event["hops"] or event["dead_letters"] for event in events):
-        events += _on_the_way(log, kafka, given.data_dir / "run", given.event_id, given.customer)
+    events = event_history(
+        LogReader(kafka),
+        given.data_dir / LOOKUP_FILE,
+        given.event_id,
+        given.customer,
+        lambda: Observer(kafka, given.data_dir / "run").committed(),
+    )
     if not events:
         of = f" of customer {given.customer}" if given.customer else ""
         raise Fatal(
@@ -64,76 +58,6 @@ def run(given: argparse.Namespace) -> int:
     for event in events:
         _show(given.event_id, event)
     return 0
-
-
-def _find(log: LogReader, file: Path, event_id: str, customer_id: str | None) -> list[InRecord]:
-    """Its decisions, dead letters and outcomes: by the index, and by a look at the tail that this has not read yet."""
-    # Ends before progress: what is indexed meanwhile is then found there, and nothing falls in between.
-    ends = log.ends(*INDEXED)
-    with IndexReader(file) as index:
-        progress = index.progress()
-        places = index.find(event_id, customer_id)
-    starts = log.starts(*INDEXED)
-    tail = {where: max(progress.get(where, 0), starts[where]) for where in ends}
-    kept = (place for place in places if place.offset >= starts[place.topic, place.partition])
-    indexed = (record for place in kept if (record := log.one(place)) is not None)
-    found: dict[Place, InRecord] = {}
-    for record in itertools.chain(indexed, log.read(tail, ends)):
-        if _is_about(record, event_id, customer_id):
-            found[Place(record.topic, record.partition, record.offset)] = record
-    return list(found.values())
-
-
-def _is_about(record: InRecord, event_id: str, customer_id: str | None) -> bool:
-    ids = ids_in(record.topic, record.value, record.headers)
-    if ids is None or ids.event_id != event_id.encode():
-        return False
-    return customer_id is None or ids.customer_id in (None, customer_id.encode())
-
-
-def _events(log: LogReader, records: Iterable[InRecord]) -> list[dict[str, Any]]:
-    """What was found, by customer."""
-    events: dict[str | None, dict[str, Any]] = {}
-    for record in sorted(records, key=lambda r: r.append_time_ms):
-        ids = ids_in(record.topic, record.value, record.headers)
-        assert ids is not None
-        customer_id = None if ids.customer_id is None else ids.customer_id.decode(errors="replace")
-        event = events.setdefault(customer_id, _event(customer_id))
-        if record.topic == DECISIONS.name:
-            event["hops"] += walk_back(log, record, BACKWARDS)
-        elif record.topic == DEAD_LETTERS.name:
-            event["dead_letters"].append(dead_letter(record))
-        elif record.topic == LABELS.name:
-            event["labels"].append(label(record))
-        elif record.topic == OUTCOMES_ORPHAN.name:
-            event["orphans"].append(orphan(record))
-        else:
-            event["outcomes"].append(outcome(record))
-    return list(events.values())
-
-
-def _on_the_way(
-    log: LogReader, kafka: str, run_dir: Path, event_id: str, customer_id: str | None
-) -> list[dict[str, Any]]:
-    """The event where a stage has still to take it: only what lies behind the stages' offsets is read."""
-    committed = Observer(kafka, run_dir).committed()
-    wanted = event_id.encode()
-    events = []
-    for position, topic in enumerate(BACKWARDS[1:-1], 1):
-        ends = log.ends(topic)
-        first = {where: committed[topic.name].get(where[1], 0) for where in ends}
-        payload = HEADER_BYTES + (topic is UPDATES_TERMINAL)  # behind the union's branch
-        for batch in log.batches(first, ends):
-            for message in batch:
-                found, customer = ids_of(message.value() or b"", payload)
-                if found == wanted and (customer_id is None or customer == customer_id.encode()):
-                    hops = walk_back(log, record_of(message), BACKWARDS[position:])
-                    events.append(_event(customer.decode()) | {"hops": hops})
-    return events
-
-
-def _event(customer_id: str | None) -> dict[str, Any]:
-    return {"customer_id": customer_id, "hops": [], "dead_letters": [], "outcomes": [], "labels": [], "orphans": []}
 
 
 def _show(event_id: str, event: dict[str, Any]) -> None:

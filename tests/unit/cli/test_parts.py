@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from services.cli.__main__ import main
-from services.cli.dead_letters import original_headers
 from services.cli.features import parse_time_ms
 from services.cli.shared import plain, shown_time
+from services.mesh.adapters.dead_letter_log import original_headers
 from services.mesh.errors import Fatal, Poison, RejectCode
 from services.mesh.hops import CAUSE_HEADERS, cause_of
 from services.mesh.ports import Header, InRecord
