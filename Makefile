@@ -37,7 +37,7 @@ run: setup ## the mesh on your machine, until its input is decided, the time is 
 	@exec $(WEIR) up $(FLAGS)
 
 test: setup ## everything, on the real broker, Redis and registry
-	@exec $(VENV)/bin/pytest tests
+	@exec $(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests
 
 check: $(VENV)/stamp ## before each commit: format, lint, types, walls, unit tests
 	@$(VENV)/bin/ruff format --check .
