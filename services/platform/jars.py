@@ -1,4 +1,5 @@
-"""The jars of the broker and the registry: fetched through Maven, checked against ``jars.sha256``, kept in a cache.
+"""What comes through Maven: jars of the broker and the registry, and the console's charts; checked against
+``jars.sha256``, kept in a cache.
 
 ``python -m services.platform.jars`` does it; ``--pin`` writes ``jars.sha256`` anew after a version was changed.
 Where Maven fetches from is Maven's own configuration; nothing here names a host.
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,11 @@ from services.mesh.errors import Fatal
 
 HERE = Path(__file__).parent
 SUMS_FILE = HERE / "jars.sha256"
-KINDS = ("kafka", "registry", "serde")  # one <kind>.pom.xml each
+KINDS = ("kafka", "registry", "serde", "chart")  # one <kind>.pom.xml each
+UNPACKED = ("registry", "chart")  # kept as what was in their archive, which was checked
 STAMP = "stamp"  # written last: what is unpacked is whole
+CHART_FILE = "chart.umd.js"
+_CHART_MEMBERS = (f"dist/{CHART_FILE}", "LICENSE.md")
 FETCH_S_MAX = 600
 
 
@@ -33,6 +38,7 @@ class Jars:
     kafka: Path  # jars of the broker and of Kafka's command-line tools
     registry: Path  # the unpacked registry; start quarkus-run.jar
     serde: Path  # jars with which Kafka's tools decode Avro, beside those of ``kafka``
+    chart: Path  # Chart.js in one file, CHART_FILE, and its licence
 
 
 def cache_dir(environ: Mapping[str, str]) -> Path:
@@ -58,10 +64,10 @@ def ensure(cache: Path) -> Jars:
             if not _has_stamp(cache / kind, stamp):
                 _fetch(kind, cache, sums)
                 (cache / kind / STAMP).write_text(stamp)
-            elif kind != "registry":  # unpacked; its archive was checked
+            elif kind not in UNPACKED:
                 verify(cache / kind, kind, sums)
         (cache / STAMP).touch()  # for make
-    return Jars(kafka=cache / "kafka", registry=cache / "registry", serde=cache / "serde")
+    return Jars(**{kind: cache / kind for kind in KINDS})
 
 
 def read_sums(path: Path) -> dict[str, str]:
@@ -100,12 +106,22 @@ def _fetch(kind: str, cache: Path, sums: Mapping[str, str]) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     _copy_by_maven(kind, draft)
     verify(draft, kind, sums)
-    if kind == "registry":
+    if kind in UNPACKED:
         (archive,) = draft.iterdir()
-        with tarfile.open(archive) as tar:
-            tar.extractall(draft, filter="data")
+        _unpack(kind, archive, draft)
         archive.unlink()
     os.replace(draft, final)
+
+
+def _unpack(kind: str, archive: Path, directory: Path) -> None:
+    if kind == "registry":
+        with tarfile.open(archive) as tar:
+            tar.extractall(directory, filter="data")
+        return
+    with zipfile.ZipFile(archive) as jar:
+        for member in _CHART_MEMBERS:
+            (name,) = (found for found in jar.namelist() if found.endswith(f"/{member}"))
+            (directory / Path(member).name).write_bytes(jar.read(name))
 
 
 def _copy_by_maven(kind: str, directory: Path) -> None:
@@ -126,7 +142,8 @@ def _copy_by_maven(kind: str, directory: Path) -> None:
 
 def _stamp(kind: str) -> str:
     """Return what a fetched directory was made from."""
-    return hashlib.sha256((HERE / f"{kind}.pom.xml").read_bytes() + SUMS_FILE.read_bytes()).hexdigest()
+    own = [line for line in SUMS_FILE.read_text().splitlines() if f"  {kind}/" in line]
+    return hashlib.sha256((HERE / f"{kind}.pom.xml").read_bytes() + "\n".join(own).encode()).hexdigest()
 
 
 def _has_stamp(directory: Path, stamp: str) -> bool:

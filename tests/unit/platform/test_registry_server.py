@@ -16,7 +16,7 @@ def prepare(path: Path, content: bytes | None) -> None:
     with DataDir.open(path) as data:
         if content is not None:
             (data.registry / "registry.mv.db").write_bytes(content)
-        registry_server.prepare(data, Jars(path, path, path), 1)
+        registry_server.prepare(data, Jars(path, path, path, path), 1)
 
 
 @pytest.mark.parametrize("content", [None, b"H:2,block:8,blockSize:1000"])
