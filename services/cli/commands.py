@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from services.cli import dead_letters, drift, features, models, parity, policy, schemas, send, status, trace, up
+from services.cli import (
+    audit,
+    dead_letters,
+    drift,
+    features,
+    models,
+    parity,
+    policy,
+    review,
+    schemas,
+    send,
+    status,
+    trace,
+    up,
+)
 
 _EPILOG = "example: weir up --input payments.parquet --speed max"
 
@@ -13,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     root = argparse.ArgumentParser(prog="weir", description="Decisions from streams, exactly once.", epilog=_EPILOG)
     commands = root.add_subparsers(metavar="COMMAND", required=True)
-    for module in (up, send, status, trace, dead_letters, models, policy, drift, features, parity, schemas):
+    modules = (
+        up, send, status, trace, dead_letters, models, policy, review, audit, drift, features, parity, schemas
+    )  # fmt: skip
+    for module in modules:
         module.add(commands)
     return root

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from services.cli.acting import audit, user_name
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.dead_letter_log import RAW_TOPICS, DeadLetterSender, dead_letter_at, described, newest
 from services.mesh.adapters.log_reader import LogReader
@@ -123,6 +124,9 @@ def run_requeue(given: argparse.Namespace) -> int:
         sent[cause["error_code"]] += 1
     if sender is not None:
         sender.finish()
+        subject = f"dead_letter:{given.places[0]}" if len(given.places) == 1 else "topic:dead-letters.v1"
+        detail = {"sent": dict(sent), "places": given.places[:100], "code": given.code}
+        audit(kafka, "dead_letter.requeue", subject, actor=user_name("dead-letters"), detail=detail)
     if given.json:
         print_json({"dry_run": given.dry_run, "sent": dict(sent), "left": dict(left)})
         return 0

@@ -8,13 +8,13 @@ the same door that scoring has, and brings its bundle along.
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from services.cli.acting import audit, user_name
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line
 from services.mesh.adapters.kafka_append import append
 from services.mesh.adapters.log_reader import journal
@@ -83,7 +83,7 @@ def run_move(given: argparse.Namespace) -> int:
         given.version,
         given.move,
         why=given.why,
-        actor=getpass.getuser(),
+        actor=user_name("models"),
         event_time_ms=max((r["event_time_ms"] for r in releases), default=0),
         bundle=bundle,
         expects=given.expects or registry.champion,
@@ -116,7 +116,7 @@ def run_train(given: argparse.Namespace) -> int:
     serves = given.promote or registry.champion == BOOTSTRAP
     release |= {
         "move": "promote" if serves else "challenge",
-        "actor": getpass.getuser(),
+        "actor": user_name("models"),
         "expects": registry.champion,
         "evidence": (folder / LINEAGE).read_text(),
     }
@@ -137,6 +137,8 @@ def released(kafka: str, release: ModelRelease) -> str:
                 f"{release['move']} of {release['model_version']} is void: {why_void}; look again and repeat it"
             )
         if record.offset == offset:
+            subject, detail = f"model:{release['model_version']}", {"champion": registry.champion}
+            audit(kafka, f"model.{release['move']}", subject, actor=release["actor"], why=release["why"], detail=detail)
             return registry.champion
     raise Fatal(f"{MODELS.name}@{offset}: appended and not found again; is somebody deleting records?")
 

@@ -7,10 +7,10 @@ the journal once more, up to its own record.
 from __future__ import annotations
 
 import difflib
-import getpass
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.cli.acting import audit, user_name
 from services.decisions.desk import Library
 from services.decisions.policy import Policy, load_policy
 from services.mesh.adapters.kafka_append import append
@@ -90,7 +90,7 @@ def move(
     before = book.registry.texts.get(in_force, "")
     release: PolicyRelease = {
         "policy_version": version,
-        "author": author or user_name(),
+        "author": author or user_name("--author"),
         "why": why,
         "policy": text,
         "move": kind,
@@ -114,6 +114,8 @@ def move(
     for entry in read_book(kafka).entries:
         if entry.record.offset == offset and entry.why_void:
             raise Fatal(f"{kind} of {version} came too late: {entry.why_void}; see weir policy list, then repeat it")
+    detail = {"percent": percent, "approver": approver, "instead_of": in_force}
+    audit(kafka, f"policy.{kind}", f"policy:{version}", actor=release["author"], why=why, detail=detail)
     return release
 
 
@@ -134,14 +136,6 @@ def load_file(file: Path) -> tuple[Policy, str]:
     except UnicodeDecodeError:
         raise Fatal(f"{file}: is not text in UTF-8; a policy is YAML") from None
     return load_policy(text, str(file), pinned_feature_set().names), text
-
-
-def user_name() -> str:
-    """Whoever runs the command."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        raise Fatal("--author: this user has no name; say who moves") from None
 
 
 def _remedy(why_void: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from services.cli.features import declared
+from services.cli.review_status import cases_line, queue_line, queue_status
 from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, plain, print_json, print_line
 from services.features.kernel import View
 from services.features.layout import unpack
@@ -24,7 +25,9 @@ from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.errors import Fatal, StoreUnreachable, Transient, WeirError
 from services.mesh.lookup_entries import INDEXED
 from services.mesh.settings import Environment
-from services.mesh.topics import DAY_MS, EVENTS
+from services.mesh.topics import DAY_MS, DECISIONS, EVENTS
+from services.mesh.topology import REVIEW
+from services.platform.case_account import account_of_cases
 from services.platform.observe import Observer, StageStatus
 from services.platform.scan import Ledger, scan
 
@@ -40,7 +43,7 @@ def add(commands: Commands) -> None:
         "status",
         help="lag, rates, latencies, versions in force, capacity",
         description="Looks twice, a second apart. --verify also reads the whole log and compares what was accepted "
-        "with what was decided; it exits 1 when a decision is missing or doubled.",
+        "with what was decided and with the cases that people were given; it exits 1 when one is missing or doubled.",
         epilog="example: weir status --verify",
     )
     add_mesh(parser)
@@ -61,6 +64,8 @@ def run(given: argparse.Namespace) -> int:
     capacity = _capacity(log, stages, store)
     lookup_lag = _lookup_lag(log, given)
     ledger = scan(endpoints.kafka, observer.committed()) if given.verify else None
+    cases = account_of_cases(endpoints.kafka, observer.taken(REVIEW, DECISIONS)) if given.verify else None
+    queue = queue_status(endpoints.redis)
     if given.json:
         print_json(
             {
@@ -69,14 +74,19 @@ def run(given: argparse.Namespace) -> int:
                 "lookup": {"lag": lookup_lag},
                 "redis": store,
                 "capacity": capacity,
+                "review": queue,
                 "verified": plain(ledger) if ledger is not None else None,
+                "verified_cases": plain(cases) if cases is not None else None,
             }
         )
     else:
         _show(stages, lookup_lag, store, capacity)
+        print_line(queue_line(queue))
         if ledger is not None:
             _show_ledger(ledger)
-    return 1 if ledger is not None and ledger.is_wrong else 0
+        if cases is not None:
+            print_line(cases_line(cases))
+    return 1 if (ledger is not None and ledger.is_wrong) or (cases is not None and not cases.is_good) else 0
 
 
 def _store(url: str, partitions: int) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def draw(stages: Sequence[Stage], participants: Sequence[Participant]) -> str:
     for number, stage in enumerate(stages):
         before = stages[number - 1] if number else None
         rail = "│" if number else " "
-        lines += _arrival(stage, before, _producers(_main_input(stage, before), stages, participants), rail)
+        topic = _main_input(stage, before)
+        producers, consumers = (find(topic, stages, participants) for find in (_producers, _consumers))
+        lines += _arrival(stage, before, producers, consumers, rail)
         after = stages[number + 1] if number + 1 < len(stages) else None
         lines += _box(stage, before, after, stages, participants, rail)
         if after is None or _main_input(after, stage) not in stage.produces:
@@ -45,13 +47,17 @@ def draw(stages: Sequence[Stage], participants: Sequence[Participant]) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _arrival(stage: Stage, before: Stage | None, producers: Sequence[str], rail: str) -> list[str]:
-    """The arrow into ``stage``, with its topic; who feeds it besides the stage drawn above."""
+def _arrival(
+    stage: Stage, before: Stage | None, producers: Sequence[str], consumers: Sequence[str], rail: str
+) -> list[str]:
+    """The arrow into ``stage``, with its topic; who feeds it besides the stage drawn above, and who reads it, too."""
     known = {f"({stage.name})", f"({before.name})" if before else ""}
     others = " ".join(name for name in producers if name not in known)
     topic = _main_input(stage, before)
     if before is not None and topic in before.produces:
-        return _arrow(topic, f", also from {others}" if others else "", rail)
+        more = f", also from {others}" if others else ""
+        readers = " ".join(name for name in consumers if name != f"({stage.name})")
+        return _arrow(topic, more + (f", also to {readers}" if readers else ""), rail)
     return [_beside(rail, _centred(others or "(outside)")), *_arrow(topic, "", rail)]
 
 

@@ -18,6 +18,9 @@ LabelSource = Literal["analyst", "chargeback", "early_warning", "customer", "mat
 OrphanReason = Literal["no_decision", "decision_forgotten", "unknown_revision", "other"]
 PolicyMove = Literal["publish", "shadow", "rollback", "retire", "note"]
 Held = Literal["yes", "no", "unknown"]
+ReviewMove = Literal["opened", "opinion", "escalated", "overflowed", "closed", "other"]
+ReviewEscalation = Literal["overdue", "disagreement", "other"]
+ReviewResolution = Literal["verdict", "elsewhere", "matured", "expired", "other"]
 AlertStatus = Literal["raised", "cleared"]
 AlertKind = Literal[
     "feature_shift",
@@ -296,3 +299,60 @@ class PolicyRelease(TypedDict):
     approver: str | None
     expects: str | None
     diff: str
+
+
+class ReviewOpened(TypedDict):
+    """What a case is about."""
+
+    terminal_id: str
+    event_time_ms: int
+    amount_minor: int
+    currency: str
+    value_minor: int
+    expected_loss_minor: int
+    house_currency: str
+    channel: str | None
+    country: str | None
+    score: float
+    reasons: list[Reason]
+    rule_hits: list[str]
+    model_version: str
+    policy_version: str
+    feature_status: FeatureStatus
+    decision_partition: int
+    decision_offset: int
+    opened_time_ms: int
+    due_time_ms: int
+    verdicts_needed: int
+
+
+class Review(TypedDict):
+    """schemas/review.v1.avsc: one step in the life of a case that people look into."""
+
+    case_id: str
+    event_id: str
+    customer_id: str
+    move: ReviewMove
+    moved_time_ms: int
+    actor: str
+    why: str
+    opened: ReviewOpened | None
+    verdict: Label | None
+    escalation: ReviewEscalation | None
+    default_action: Action | None
+    resolution: ReviewResolution | None
+    outcome_id: str | None
+
+
+class AuditEntry(TypedDict):
+    """schemas/audit_entry.v1.avsc: who did what, when, why, and on which subject."""
+
+    audit_id: str
+    time_ms: int
+    actor: str
+    role: str
+    action: str
+    subject: str
+    why: str
+    origin: str
+    detail: str

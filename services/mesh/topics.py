@@ -144,6 +144,15 @@ DRIFT_ALERTS = Topic(
     key="subject",
     owner="drift",
 )
+REVIEWS = Topic(
+    name="reviews.v1",
+    holds="the life of each case that people look into: opened, judged, escalated, closed",
+    schemas=("review.v1.avsc",),
+    key="customer_id",
+    owner="review",
+    # As long as the decisions that cases are about: `weir status --verify` holds the two against each other.
+    retention_ms=LOOP_RETENTION_MS,
+)
 DEAD_LETTERS = Topic(
     name="dead-letters.v1",
     holds="every refused record, its own bytes and headers, with the cause in added headers",
@@ -171,6 +180,15 @@ POLICIES = Topic(
     partitions="one",
     retention_ms=FOREVER_MS,
 )
+AUDIT = Topic(
+    name="audit.v1",
+    holds="who did what, when, why, and on which subject",
+    schemas=("audit_entry.v1.avsc",),
+    key="subject",
+    owner="review",
+    partitions="one",
+    retention_ms=FOREVER_MS,
+)
 
 TOPICS: tuple[Topic, ...] = (
     EVENTS_RAW,
@@ -185,9 +203,11 @@ TOPICS: tuple[Topic, ...] = (
     OUTCOMES_ORPHAN,
     PROFILES,
     DRIFT_ALERTS,
+    REVIEWS,
     DEAD_LETTERS,
     MODELS,
     POLICIES,
+    AUDIT,
 )
 
 

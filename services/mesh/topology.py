@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from services.mesh.picture import draw
 from services.mesh.topics import (
+    AUDIT,
     DEAD_LETTERS,
     DECISIONS,
     DRIFT_ALERTS,
@@ -27,6 +28,7 @@ from services.mesh.topics import (
     OUTCOMES_RAW,
     POLICIES,
     PROFILES,
+    REVIEWS,
     SCORES,
     UPDATES_TERMINAL,
     Topic,
@@ -118,10 +120,18 @@ FEEDBACK = Stage(
     state="decisions of 120 days, and outcomes that wait",
     lane=1,
 )
+REVIEW = Stage(
+    name="review",
+    service="review",
+    consumes=DECISIONS,
+    also_consumes=(LABELS,),
+    produces=(REVIEWS, AUDIT, DEAD_LETTERS),
+    state="cases that wait for people",
+)
 
 # From what a producer sends to the decision: the stages that an event passes, in their order.
 EVENT_CHAIN: tuple[Stage, ...] = (INGESTION, FEATURES_CUSTOMER, FEATURES_TERMINAL, SCORING, DECIDING)
-STAGES: tuple[Stage, ...] = (*EVENT_CHAIN, OUTCOME_INTAKE, FEEDBACK)
+STAGES: tuple[Stage, ...] = (*EVENT_CHAIN, REVIEW, OUTCOME_INTAKE, FEEDBACK)
 
 SIMULATOR = Participant(
     name="simulator", service="simulator", consumes=(DECISIONS,), produces=(EVENTS_RAW, OUTCOMES_RAW)
@@ -131,11 +141,12 @@ RETRAINING = Participant(
     name="retraining", service="retraining", consumes=(LABELS, DRIFT_ALERTS, MODELS), produces=(MODELS,)
 )
 DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
+COMMANDS = Participant(name="cli", service="cli", consumes=(REVIEWS, AUDIT), produces=(OUTCOMES_RAW, REVIEWS, AUDIT))
 LOOKUP = Participant(
     name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, LABELS, OUTCOMES_ORPHAN)
 )
 
-PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, DRIFT, RETRAINING, DEPLOY, LOOKUP)
+PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, DRIFT, RETRAINING, DEPLOY, COMMANDS, LOOKUP)
 
 
 def stage_named(name: str) -> Stage:

@@ -89,7 +89,10 @@ class Observer:
             raise Transient(f"lags: {error}") from error
 
     def committed(self) -> dict[str, dict[int, int]]:
-        """For each stage's input topics, by partition, the offset that its group has committed. Raises Transient."""
+        """For each stage's input topics, by partition, the offset that its group has committed. Raises Transient.
+
+        Of a topic with several readers, that of the last one in the topology: feedback's of ``decisions.v1``.
+        """
         try:
             partitions = self._partitions(_WAIT_S)
             return {
@@ -97,6 +100,13 @@ class Observer:
                 for stage in STAGES
                 for topic in stage.inputs
             }
+        except (KafkaException, TimeoutError) as error:
+            raise Transient(f"committed offsets: {error}") from error
+
+    def taken(self, stage: Stage, topic: Topic) -> dict[int, int]:
+        """By partition, the offset of ``topic`` that ``stage`` has committed. Raises Transient."""
+        try:
+            return self._committed(stage, topic, self._partitions(_WAIT_S)[topic.name], _WAIT_S)
         except (KafkaException, TimeoutError) as error:
             raise Transient(f"committed offsets: {error}") from error
 

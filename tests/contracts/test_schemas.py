@@ -24,6 +24,8 @@ NUMBERS_WITHOUT_UNIT = {
     "to_offset": "an offset",
     "inexact_records": "a count",
     "decision_offset": "an offset",
+    "decision_partition": "a partition's number",
+    "verdicts_needed": "a count",
     "canary_percent": "per cent, and says so",
     "percent": "per cent, and says so",
     "records": "a count",

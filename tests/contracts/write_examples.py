@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from example_files import write_example
+from review_examples import review_examples
 
 from services.decisions.desk import PolicyDesk
 from services.decisions.handler import DecisionsHandler
@@ -243,6 +244,8 @@ def main() -> None:
     write_example("labelled.v1.avsc", "matured", decided | charged_back | matured)
     write_example("profile.v1.avsc", "an-hour", profile())
     write_example("drift_alert.v1.avsc", "amounts-in-cents", alert())
+    for file, case, record in review_examples(decided, NOW_MS):
+        write_example(file, case, record)
 
 
 if __name__ == "__main__":

@@ -29,16 +29,16 @@ from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DECISIONS, LABELS, OUTCOMES, OUTCOMES_ORPHAN, OUTCOMES_RAW, UPDATES_TERMINAL, Topic
-from services.mesh.topology import FEEDBACK, OUTCOME_INTAKE, STAGES, Stage
+from services.mesh.topology import FEEDBACK, OUTCOME_INTAKE, REVIEW, STAGES, Stage
 from services.platform.outcome_account import OutcomeLedger, settle_outcomes
 
 DAY_MS = 86_400_000
 
 
 class LoopMesh(Mesh):
-    """All stages; a label is what comes of an outcome."""
+    """All stages that make labels; a label is what comes of an outcome."""
 
-    stages = STAGES
+    stages = tuple(stage for stage in STAGES if stage is not REVIEW)
 
     def __init__(self, directory: Path, partitions: int, feature_wait_ms_max: int = 20, entities_max: int = 6) -> None:
         self.directory = directory

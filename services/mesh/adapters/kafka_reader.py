@@ -93,6 +93,15 @@ class KafkaReader:
         except (KafkaException, TimeoutError) as error:
             raise Transient(f"ends of {self._topic}[{partition}]: {error}") from error
 
+    def since(self, partition: int, time_ms: int) -> int:
+        """First offset that was appended at ``time_ms`` or later, the end when there is none. Raises Transient."""
+        admin, committed = AdminClient({"bootstrap.servers": self._bootstrap}), IsolationLevel.READ_COMMITTED
+        try:
+            found = self._offset(admin, partition, OffsetSpec.for_timestamp(max(0, time_ms)), committed)
+            return self._offset(admin, partition, OffsetSpec.latest(), committed) if found < 0 else found
+        except (KafkaException, TimeoutError) as error:
+            raise Transient(f"first offset since {time_ms} of {self._topic}[{partition}]: {error}") from error
+
     def _offset(self, admin: Any, partition: int, spec: OffsetSpec, isolation: IsolationLevel) -> int:
         where = TopicPartition(self._topic, partition)
         found = admin.list_offsets({where: spec}, isolation_level=isolation)[where]

@@ -22,7 +22,7 @@ from services.mesh.adapters.tracing import SpanRecorder, exporter_from_environme
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal, Transient
 from services.mesh.ports import Clock
-from services.mesh.runtime import StageRuntime
+from services.mesh.runtime import BATCH_RECORDS_MAX, BATCH_WAIT_MS, StageRuntime
 from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.telemetry import StageTelemetry
@@ -64,16 +64,23 @@ class Parts:
     process: ProcessSettings
 
 
-def run_stage(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler]]) -> None:
+def run_stage(
+    stage: Stage,
+    wire: Callable[[Parts, Environment], Callable[[], Handler]],
+    *,
+    batch_records_max: int = BATCH_RECORDS_MAX,
+    batch_wait_ms: int = BATCH_WAIT_MS,
+) -> None:
     """Run ``stage`` in this process until SIGTERM or SIGINT; does not return when it fails (see exit status above).
 
-    ``wire`` reads the service's own settings and returns the factory of its handlers.
+    ``wire`` reads the service's own settings and returns the factory of its handlers. Who has no latency budget waits
+    for larger batches: the broker's work is the same for each.
     """
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
     try:
-        _run(stage, wire)
+        _run(stage, wire, batch_records_max, batch_wait_ms)
     except Fatal as fatal:
         logging.error("fatal: %s", fatal)
         sys.exit(EXIT_CONFIG)
@@ -82,7 +89,12 @@ def run_stage(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Ha
         sys.exit(EXIT_LATER)
 
 
-def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler]]) -> None:
+def _run(
+    stage: Stage,
+    wire: Callable[[Parts, Environment], Callable[[], Handler]],
+    batch_records_max: int,
+    batch_wait_ms: int,
+) -> None:
     environment = Environment(os.environ)
     clock = SystemClock()
     settings = ProcessSettings.read(environment)
@@ -93,7 +105,16 @@ def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler
     environment.check()
     exporter = exporter_from_environment()
     spans = SpanRecorder(stage.name, exporter) if exporter else None
-    runtime = StageRuntime(stage, log, make_handler, clock, telemetry, record_spans=spans.record if spans else None)
+    runtime = StageRuntime(
+        stage,
+        log,
+        make_handler,
+        clock,
+        telemetry,
+        batch_records_max=batch_records_max,
+        batch_wait_ms=batch_wait_ms,
+        record_spans=spans.record if spans else None,
+    )
     _stop_on_signals(runtime)
     health = HealthServer(telemetry, clock, settings.health_host, settings.health_port)
     if settings.health_file:

@@ -24,12 +24,17 @@ class Topic:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.values: list[bytes] = []
+        self.audited: list[tuple[str, str, str]] = []
         monkeypatch.setattr(policy_journal, "append", self._append)
         monkeypatch.setattr(policy_journal, "journal", self._read)
+        monkeypatch.setattr(policy_journal, "audit", self._audit)
 
     def _append(self, kafka: str, topic: Any, key: str, value: bytes) -> tuple[int, int]:
         self.values.append(value)
         return 0, len(self.values) - 1
+
+    def _audit(self, kafka: str, action: str, subject: str, *, actor: str, **more: Any) -> None:
+        self.audited.append((action, subject, actor))
 
     def _read(self, kafka: str, topic: Any) -> list[tuple[InRecord, dict[str, Any]]]:
         codec = policy_journal.Codec("policy_release.v1.avsc")
@@ -64,6 +69,15 @@ def test_a_move_tells_what_it_changes_and_what_it_expects(topic: Topic) -> None:
     assert [line for line in second["diff"].splitlines() if line[:1] in "+-"][2:] == ["-# 1", "+# 2"]
     assert book.role(second["policy_version"]) == "in force"
     assert book.role(first["policy_version"]) == ""
+
+
+def test_a_move_is_audited_once_it_holds(topic: Topic) -> None:
+    book = published()
+    version = book.registry.in_force
+    assert topic.audited == [("policy.publish", f"policy:{version}", "ann")]
+    with pytest.raises(Fatal, match="refused"):
+        published("retire")
+    assert len(topic.audited) == 1
 
 
 def test_roles_are_told(topic: Topic) -> None:
