@@ -16,6 +16,7 @@ from services.cli import (
     schemas,
     send,
     status,
+    tokens,
     trace,
     up,
 )
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="weir", description="Decisions from streams, exactly once.", epilog=_EPILOG)
     commands = root.add_subparsers(metavar="COMMAND", required=True)
     modules = (
-        up, send, status, trace, dead_letters, models, policy, review, audit, drift, features, parity, schemas
+        up, send, status, trace, tokens, dead_letters, models, policy, review, audit, drift, features, parity, schemas
     )  # fmt: skip
     for module in modules:
         module.add(commands)

@@ -146,7 +146,12 @@ LOOKUP = Participant(
     name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, LABELS, OUTCOMES_ORPHAN)
 )
 
-PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, DRIFT, RETRAINING, DEPLOY, COMMANDS, LOOKUP)
+# Everybody who sends over HTTP, and asks what became of it.
+GATEWAY = Participant(
+    name="gateway", service="gateway", consumes=(DECISIONS, DEAD_LETTERS), produces=(EVENTS_RAW, OUTCOMES_RAW)
+)
+
+PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, GATEWAY, DRIFT, RETRAINING, DEPLOY, COMMANDS, LOOKUP)
 
 
 def stage_named(name: str) -> Stage:

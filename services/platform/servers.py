@@ -57,6 +57,10 @@ class Servers:
         self.endpoints.write(self.data.path)
         return self.endpoints
 
+    def lease(self, name: str, usual: int) -> int:
+        """A port for somebody else under the same supervisor; see ``Ports.lease``."""
+        return self._ports.lease(name, usual)
+
     def stop(self, deadline_s: float = STOP_S_MAX) -> None:
         """Stop everything under the supervisor, give the ports back, and say that nothing runs here."""
         self.supervisor.stop(deadline_s)

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from services.mesh.adapters.token_file import FILE_NAME as TOKENS_FILE
 from services.mesh.topology import (
     DRIFT,
     FEATURES_CUSTOMER,
     FEATURES_TERMINAL,
+    GATEWAY,
     LOOKUP,
     OUTCOME_INTAKE,
     RETRAINING,
@@ -122,6 +124,31 @@ def lookup_spec(data: DataDir, endpoints: Endpoints) -> ChildSpec:
         health=ready,
         stop_order=STAGES_STOP,
         stop_s_max=2.0,
+        error_marks=("fatal:",),
+    )
+
+
+def gateway_spec(
+    data: DataDir, endpoints: Endpoints, port: int, partitions: int, extra: Mapping[str, str]
+) -> ChildSpec:
+    """The way in over HTTP; nobody may use it until there is a token."""
+    file, ready = _health(data, GATEWAY.name)
+    env = {
+        "WEIR_KAFKA": endpoints.kafka,
+        "WEIR_GATEWAY_PORT": str(port),
+        "WEIR_PARTITIONS": str(partitions),
+        "WEIR_TOKENS_FILE": str(data.path / TOKENS_FILE),
+        "WEIR_LOOKUP_FILE": str(data.path / "lookup.sqlite"),
+        "WEIR_HEALTH_FILE": str(file),
+        **extra,
+    }
+    return ChildSpec(
+        name=GATEWAY.name,
+        argv=(sys.executable, "-m", "services.gateway"),
+        env=env,
+        health=ready,
+        stop_order=SENDERS_STOP,
+        stop_s_max=3.0,
         error_marks=("fatal:",),
     )
 

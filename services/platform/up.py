@@ -21,6 +21,7 @@ from rich.console import Console
 from services.decisions.evaluate import BOOTSTRAP_MODEL
 from services.mesh.errors import Fatal, Transient
 from services.mesh.signing import generate_signing_key
+from services.mesh.topology import GATEWAY
 from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
@@ -29,12 +30,13 @@ from services.platform.logbook import Logbook
 from services.platform.news import changes, news_of
 from services.platform.observe import Observer
 from services.platform.parent import Parent
+from services.platform.ports import HOST
 from services.platform.releases import promoted_models
 from services.platform.scan import Ledger, scan
 from services.platform.sender_report import latest_report, phase_of
 from services.platform.servers import NAMES as SERVERS
 from services.platform.servers import Servers, running
-from services.platform.stages import drift_spec, lookup_spec, retraining_spec, simulator_spec, stage_specs
+from services.platform.stages import drift_spec, gateway_spec, lookup_spec, retraining_spec, simulator_spec, stage_specs
 from services.platform.stillness import Stillness
 from services.platform.summary import ServedModel, Summary, to_json, to_text
 from services.platform.supervisor import State
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 _TURN_S = 0.05
+GATEWAY_PORT = 8088  # the usual one
 _LOOK_EVERY_S = 1.0
 _DRAIN_TURN_S = 0.1
 STAGES_START_S_MAX = 120.0  # measured: 2.5; a state that is rebuilt from a long log takes longer
@@ -112,6 +115,7 @@ class _Mesh:
     ) -> None:
         self._settings = settings
         self._data, self._endpoints = servers.data, servers.endpoints
+        self._lease = servers.lease
         self._supervisor = servers.supervisor
         self._view = view
         self._interrupted = interrupted
@@ -135,6 +139,8 @@ class _Mesh:
         extra = {"WEIR_MODEL_KEYS": str(public_key), **settings.environment}
         specs = stage_specs(self._data, endpoints, settings.partitions, settings.instances, extra)
         specs.append(lookup_spec(self._data, endpoints))
+        gateway_port = self._lease(GATEWAY.name, GATEWAY_PORT)
+        specs.append(gateway_spec(self._data, endpoints, gateway_port, settings.partitions, settings.environment))
         for spec in specs:
             self._supervisor.add(spec)
         self._stage_names = [spec.name for spec in specs]
@@ -142,8 +148,12 @@ class _Mesh:
         self._supervisor.poll()
         self._supervisor.wait_healthy(self._stage_names, STAGES_START_S_MAX)
         self._view.happened(f"{len(specs)} services after {time.monotonic() - began_s:.1f} s")
-        replace(endpoints, ready=True).write(self._data.path)
-        self._view.happened(f"ready: Kafka {endpoints.kafka}, {endpoints.redis}, schemas {endpoints.schema_registry}")
+        gateway = f"http://{HOST}:{gateway_port}"
+        self._endpoints = endpoints = replace(endpoints, gateway=gateway, ready=True)
+        endpoints.write(self._data.path)
+        self._view.happened(
+            f"ready: Kafka {endpoints.kafka}, {endpoints.redis}, schemas {endpoints.schema_registry}, gateway {gateway}"
+        )
 
     def run(self, console: Console) -> int:
         """Send, look, drain, sum up; the exit status."""
@@ -248,7 +258,9 @@ class _Mesh:
     def _stop_senders(self) -> None:
         if self._interrupted:
             self._view.happened("stopping: what is on its way is decided first, as far as 10 s reach")
-        names = [name for name in ("simulator", "retraining") if self._state_of(name) not in (None, State.DONE)]
+        names = [
+            name for name in ("simulator", GATEWAY.name, "retraining") if self._state_of(name) not in (None, State.DONE)
+        ]
         self._supervisor.stop_children(names, self._interrupted.left_s(interrupt.SENDERS_BY_S))
 
     def _drain(self, tail: DecisionTail) -> None:

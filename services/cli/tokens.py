@@ -1,0 +1,149 @@
+"""``weir tokens``: who may use the gateway and the console."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from pathlib import Path
+
+from services.cli.shared import Commands, add_json, add_mesh, print_json, print_line, shown_time
+from services.mesh.adapters.token_file import FILE_NAME, change_tokens, read_tokens
+from services.mesh.errors import Fatal, WeirError
+from services.mesh.settings import parse_duration_ms
+from services.mesh.tokens import (
+    SCOPES,
+    SECRET_BYTES,
+    SECRET_PREFIX,
+    Token,
+    checked_name,
+    checked_scopes,
+    hash_of,
+)
+
+
+def add(commands: Commands) -> None:
+    """``weir tokens``."""
+    parser = commands.add_parser(
+        "tokens",
+        help="who may use the gateway",
+        description="Make, list and revoke bearer tokens. Only a hash of each is kept; a change is in force within a "
+        "second, without a restart.",
+        epilog="example: weir tokens create shop --scopes events:write,decide --expires 90d",
+    )
+    add_actions(parser)
+
+
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """create, list, revoke."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    create = actions.add_parser(
+        "create",
+        help="make a token and print its secret, once",
+        epilog="example: weir tokens create shop --scopes events:write,decide --expires 90d",
+    )
+    create.add_argument("name", metavar="NAME", help="says whose it is; one token a caller")
+    create.add_argument("--scopes", required=True, metavar="S,S", help=f"some of {', '.join(SCOPES)}")
+    create.add_argument("--expires", metavar="90d", help="after this long (default: never)")
+    create.set_defaults(run=_create)
+    listing = actions.add_parser("list", help="names, scopes, times; no secrets", epilog="example: weir tokens list")
+    listing.set_defaults(run=_list)
+    revoke = actions.add_parser("revoke", help="end a token", epilog="example: weir tokens revoke shop")
+    revoke.add_argument("name", metavar="NAME")
+    revoke.set_defaults(run=_revoke)
+    for action in (create, listing, revoke):
+        add_mesh(action)
+        add_json(action)
+        action.add_argument("--file", type=Path, metavar="F", help=f"instead of {FILE_NAME} in the data directory")
+
+
+def _create(given: argparse.Namespace) -> int:
+    now_ms = time.time_ns() // 1_000_000
+    lasts_ms = None if given.expires is None else parse_duration_ms(given.expires, "--expires")
+    secret = SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    token = Token(
+        name=checked_name(given.name),
+        scopes=checked_scopes(part.strip() for part in given.scopes.split(",") if part.strip()),
+        sha256=hash_of(secret),
+        created_ms=now_ms,
+        expires_ms=None if lasts_ms is None else now_ms + lasts_ms,
+    )
+    change_tokens(_file(given), lambda book: book.with_token(token))
+    if given.json:
+        print_json(_plain(token) | {"secret": secret})
+    else:
+        sys.stderr.write(f"{_line(token)}\nIts secret follows; it is not kept and cannot be shown again.\n")
+        print_line(secret)
+    return 0
+
+
+def _list(given: argparse.Namespace) -> int:
+    tokens = read_tokens(_file(given)).tokens
+    if given.json:
+        print_json([_plain(token) for token in tokens])
+        return 0
+    for token in tokens:
+        print_line(_line(token))
+    if not tokens:
+        print_line("no tokens: nobody may use the gateway; make one with `weir tokens create NAME --scopes ...`")
+    return 0
+
+
+def _revoke(given: argparse.Namespace) -> int:
+    change_tokens(_file(given), lambda book: book.without(given.name))
+    if given.json:
+        print_json({"revoked": given.name})
+    else:
+        print_line(f"{given.name} is revoked; the gateway refuses it within a second")
+    return 0
+
+
+def _file(given: argparse.Namespace) -> Path:
+    if given.file is not None:
+        return Path(given.file)
+    data_dir: Path = given.data_dir
+    # A directory that holds anything but a mesh's own files is not taken by `weir up`.
+    if not (data_dir / "format").exists():
+        raise Fatal(
+            f"{data_dir} is no data directory of a mesh: start one there first (weir up), or name it: --data-dir"
+        )
+    return data_dir / FILE_NAME
+
+
+def _plain(token: Token) -> dict[str, object]:
+    return {
+        "name": token.name,
+        "scopes": [scope for scope in SCOPES if scope in token.scopes],
+        "created_ms": token.created_ms,
+        "expires_ms": token.expires_ms,
+        "expired": not token.is_valid_at(time.time_ns() // 1_000_000),
+    }
+
+
+def _line(token: Token) -> str:
+    scopes = ",".join(scope for scope in SCOPES if scope in token.scopes)
+    if token.expires_ms is None:
+        until = "never expires"
+    elif token.is_valid_at(time.time_ns() // 1_000_000):
+        until = f"until {shown_time(token.expires_ms)}"
+    else:
+        until = f"EXPIRED {shown_time(token.expires_ms)}"
+    return f"{token.name:<24} {scopes:<44} since {shown_time(token.created_ms)}  {until}"
+
+
+def main() -> int:
+    """In a container that holds only its own service: ``python -m services.cli.tokens list --file F``."""
+    parser = argparse.ArgumentParser(prog="python -m services.cli.tokens", description="Make, list and revoke tokens.")
+    add_actions(parser)
+    given = parser.parse_args()
+    try:
+        status: int = given.run(given)
+    except WeirError as error:
+        sys.stderr.write(f"weir: {error}\n")
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
