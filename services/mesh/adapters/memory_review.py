@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from threading import Lock
 
 from services.mesh.review import SHELVES, Filed, Shelf
 
@@ -15,6 +16,7 @@ class MemoryReviewQueue:
     def __init__(self) -> None:
         self._cases: dict[str, Filed] = {}
         self._marks: dict[str, str] = {}
+        self._turn = Lock()
 
     def page(self, shelf: Shelf, start: int, count: int) -> list[Filed]:
         """See the port."""
@@ -32,7 +34,8 @@ class MemoryReviewQueue:
 
     def swap(self, changes: Sequence[Filed]) -> list[bool]:
         """See the port."""
-        return [self._swap(filed) for filed in changes]
+        with self._turn:
+            return [self._swap(filed) for filed in changes]
 
     def drop(self, case_ids: Sequence[str]) -> None:
         """See the port."""
