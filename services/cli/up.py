@@ -13,7 +13,7 @@ from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 from services.mesh.watermark import check_partitions
 from services.platform.scenario import scenario
 from services.platform.scenario_plan import SEEDS_DEFAULT
-from services.platform.up import UpSettings, up
+from services.platform.up import OPTIONAL, UpSettings, up
 from services.simulator.settings import read_settings
 from services.simulator.sources import open_source
 from services.simulator.speed import parse_duration_s
@@ -46,7 +46,8 @@ def add(commands: Commands) -> None:
     add_("--seeds", metavar="1,2,..", help="of the scenario's worlds (default: 1,2,3,4,5)")
     add_("--world", help="which simulated world: default, or the scenario's, drift")
     add_("--record", action="store_true", help="leave decisions and moments in files, for the scenario")
-    add_("--no-drift", action="store_true", help="nobody watches for drift: models are trained by schedule alone")
+    add_("--without", metavar="NAMES", help=f"services to leave out, of {', '.join(OPTIONAL)} (default: none)")
+    add_("--window", help="event time that may be on its way at once (default: 6h)")
     add_("--seed", type=int, help="of the simulated world (default: 1)")
     add_("--days", type=int, help="of the simulated world, history included (default: without end)")
     add_("--history-days", type=int, help="past days of it, sent at full speed (default: 60)")
@@ -75,7 +76,7 @@ def run(given: argparse.Namespace) -> int:
         instances=given.instances,
         judged=given.input if _waits(given) else None,
         record=given.record,
-        drift=not given.no_drift,
+        without=_without(given.without),
         environment={},
     )
     return up(settings, Console())
@@ -92,6 +93,14 @@ def _seeds(text: str | None) -> tuple[int, ...]:
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise Fatal(f"SEEDS={text}: must be different from each other, and none below 0")
     return seeds
+
+
+def _without(text: str | None) -> frozenset[str]:
+    """Raises Fatal."""
+    names = frozenset(text.split(",")) if text else frozenset()
+    if strangers := sorted(names - set(OPTIONAL)):
+        raise Fatal(f"--without={text}: {strangers[0]!r} is not one of {', '.join(OPTIONAL)}")
+    return names
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -125,5 +134,6 @@ def _simulator_arguments(given: argparse.Namespace) -> tuple[str, ...]:
         "--history-days": given.history_days,
         "--shift-day": given.shift_day,
         "--dirty": given.dirty,
+        "--window": given.window,
     }
     return tuple(part for name, value in named.items() if value is not None for part in (name, str(value)))

@@ -10,21 +10,20 @@ from collections.abc import Callable
 from contextlib import closing
 
 import faust
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from services.drift.application import Worker, follow
 from services.drift.intake import READ
 from services.drift.settings import DriftSettings
 from services.mesh.adapters.faust_worker import committed_app
 from services.mesh.adapters.health_server import HealthServer
+from services.mesh.adapters.kafka_ends import CommittedEnds
 from services.mesh.adapters.kafka_follower import TopicFollower
 from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
 from services.mesh.codec import Codec
-from services.mesh.errors import Fatal, Transient
+from services.mesh.errors import Fatal
 from services.mesh.records import DriftAlert
 from services.mesh.settings import Environment
 from services.mesh.telemetry import StageTelemetry
@@ -32,7 +31,6 @@ from services.mesh.topics import DRIFT_ALERTS
 from services.mesh.topology import DRIFT
 
 _BESIDE_THE_DATA_PLANE = 10  # niceness: derived data delays no decision
-_CALL_WAIT_S = 10.0
 
 
 def published_on(kafka: str) -> Callable[[], list[DriftAlert]]:
@@ -45,22 +43,6 @@ def published_on(kafka: str) -> Callable[[], list[DriftAlert]]:
         return sorted(alerts, key=lambda alert: alert["window_end_ms"])
 
     return published
-
-
-def ends_on(kafka: str) -> Callable[[], dict[tuple[str, int], int]]:
-    """(topic, partition) -> where its committed records end now, for all partitions that drift reads."""
-
-    def ends() -> dict[tuple[str, int], int]:
-        admin = AdminClient({"bootstrap.servers": kafka})
-        try:
-            known = admin.list_topics(timeout=_CALL_WAIT_S).topics
-            asked = {TopicPartition(t.name, p): OffsetSpec.latest() for t in READ for p in known[t.name].partitions}
-            found = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
-            return {(tp.topic, tp.partition): future.result(_CALL_WAIT_S).offset for tp, future in found.items()}
-        except (KafkaException, KeyError, TimeoutError) as error:
-            raise Transient(f"ends of what drift reads: {error}") from error
-
-    return ends
 
 
 def main() -> None:
@@ -84,7 +66,7 @@ def main() -> None:
         telemetry,
         past_of=lambda topic: KafkaReader(process.kafka, topic, "drift.past"),
         published=published_on(process.kafka),
-        ends=ends_on(process.kafka),
+        ends=CommittedEnds(process.kafka, [topic.name for topic in READ]),
     )
     follow(app, worker)
     logging.info("drift health=http://%s:%d", process.health_host, health.port)

@@ -31,7 +31,7 @@ from services.mesh.topics import DRIFT_ALERTS
 
 _BATCH_RECORDS_MAX = 500
 _BATCH_WAIT_S = 0.25
-_TURN_S = 0.5
+_TURN_S = 0.25
 _RETRY_S = 1.0
 _REPORT_EVERY_S = 5.0
 # A replay of months is never read to its end before it is over: it is checked now and then all the same.
@@ -125,8 +125,9 @@ class Worker:
     async def _is_read(self, intake: Intake) -> bool | None:
         """Whether nothing is left to read; None: nobody knows, while the broker is away or partitions move."""
         try:
-            return not await unread(self._app, intake.taken)
-        except KafkaError as error:
+            ends = await asyncio.get_running_loop().run_in_executor(None, self._ends)
+            return not await unread(self._app, intake.taken, ends)
+        except (KafkaError, Transient) as error:
             logging.warning("ends of topics: %r", error)
             return None
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from services.decisions.evaluate import BOOTSTRAP_MODEL
 from services.mesh.errors import Fatal, Transient
 from services.mesh.signing import generate_signing_key
-from services.mesh.topology import GATEWAY
+from services.mesh.topology import DRIFT, GATEWAY, LOOKUP
 from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
@@ -54,6 +54,8 @@ _DRAIN_TURN_S = 0.1
 STAGES_START_S_MAX = 120.0  # measured: 2.5; a state that is rebuilt from a long log takes longer
 # Somebody else may go on sending after our own input has ended.
 DRAIN_S_MAX = 300.0
+# What a mesh decides without: ``--without`` takes these names.
+OPTIONAL = (GATEWAY.name, LOOKUP.name, DRIFT.name)
 _TAIL_STILL_S = 0.3
 _TAIL_WAIT_S_MAX = 10.0
 
@@ -71,7 +73,7 @@ class UpSettings:
     instances: int
     judged: str | None  # the input, when its scores are to be judged at the end
     record: bool  # leave decisions and moments in files
-    drift: bool  # False: nobody watches, the schedule alone trains
+    without: frozenset[str]  # services left out, of OPTIONAL; without drift the schedule alone trains
     environment: Mapping[str, str]  # further settings of the stages
 
 
@@ -141,6 +143,7 @@ class _Mesh:
         specs.append(lookup_spec(self._data, endpoints))
         gateway_port = self._lease(GATEWAY.name, GATEWAY_PORT)
         specs.append(gateway_spec(self._data, endpoints, gateway_port, settings.partitions, settings.environment))
+        specs = [spec for spec in specs if spec.name not in settings.without]
         for spec in specs:
             self._supervisor.add(spec)
         self._stage_names = [spec.name for spec in specs]
@@ -183,7 +186,7 @@ class _Mesh:
             self._data, self._endpoints, self._signing_key, settings.label_delay, settings.environment
         )
         self._supervisor.add(spec)
-        if settings.drift:
+        if DRIFT.name not in settings.without:
             self._supervisor.add(drift_spec(self._data, self._endpoints, settings.environment))
 
     def _send(self, tail: DecisionTail) -> None:

@@ -19,6 +19,7 @@ import faust
 
 from services.mesh.adapters.faust_worker import start_at, unread
 from services.mesh.adapters.kafka_append import append
+from services.mesh.adapters.kafka_ends import CommittedEnds
 from services.mesh.adapters.kafka_follower import TopicFollower
 from services.mesh.adapters.kafka_journal import KafkaJournal
 from services.mesh.codec import Codec
@@ -42,7 +43,7 @@ from services.retraining.settings import RetrainingSettings
 EXIT_BUG, EXIT_LATER = 70, 75
 _BATCH_RECORDS_MAX = 2_000
 _BATCH_WAIT_S = 0.25
-_TURN_S = 0.5
+_TURN_S = 0.25
 _RETRY_S = 1.0
 _RESTORED_RECORDS = 20_000
 
@@ -57,6 +58,7 @@ class Loop:
         self._reader = LabelReader(features, with_vectors=True)
         self._releases, self._alerts = Codec(MODELS.schemas[0]), Codec(DRIFT_ALERTS.schemas[0])
         self._journal = KafkaJournal(kafka, MODELS.name, "retraining.models")
+        self.ends = CommittedEnds(kafka, (LABELS.name, DRIFT_ALERTS.name))
         self._journal_end = -1
         self._registry = Registry()
         self._known = Known(settings.rules.label_delay_ms)
@@ -286,7 +288,8 @@ async def turned(app: faust.App, loop: Loop) -> None:
         return
     try:
         await loop.turn()
-        health.idle = not loop.is_training and not await unread(app, loop.taken)
+        ends = await asyncio.to_thread(loop.ends)
+        health.idle = not loop.is_training and not await unread(app, loop.taken, ends)
         health.ready = True
     except Transient as transient:
         health.idle = False

@@ -19,7 +19,7 @@ from services.simulator.rhythm import DAY_MS, MORNING_MS
 
 # What a control plane takes for one training, many times over; one that hangs must not stop events for ever.
 HOLD_S_MAX = 120.0
-_POLL_S = 0.05
+_POLL_S = 0.1
 _ANSWER_S_MAX = 1.0
 # An answer counts when the process has begun two turns since the labels came: the first of them has seen them.
 _TURNS = 2

@@ -89,24 +89,25 @@ def start_at(kafka: str, name: str, offsets: Mapping[tuple[str, int], int]) -> N
         consumer.close()
 
 
-async def unread(app: faust.App, taken: Mapping[tuple[str, int], int]) -> bool:
-    """Whether committed records wait that no agent has taken; ``taken``: (topic, partition) -> last offset taken.
+async def unread(app: faust.App, taken: Mapping[tuple[str, int], int], ends: Mapping[tuple[str, int], int]) -> bool:
+    """Whether committed records wait that no agent has taken.
 
+    ``taken``: (topic, partition) -> last offset taken; ``ends``: the next committed one of each (``CommittedEnds``).
     The consumer's position alone does not say: what it has fetched waits in Faust's queues. Nor do offsets: an aborted
     or a transaction's own record has one and is never handed out.
     """
     consumer: Any = app.consumer
-    partitions = [tp for tp in consumer.assignment() if tp.topic in {topic for topic, _ in taken}]
-    if {(tp.topic, tp.partition) for tp in partitions} != set(taken):
+    partitions = [tp for tp in consumer.assignment() if (tp.topic, tp.partition) in ends]
+    if not {(tp.topic, tp.partition) for tp in partitions} == set(taken) == set(ends):
         return True  # not all of them are ours yet
-    ends = await consumer.highwaters(*partitions)
-    # All at once: each is a visit to the consumer's thread, and one after the other takes that thread a second.
+    # All at once: each is a visit to the consumer's thread.
     positions = await asyncio.gather(*(consumer.position(tp) for tp in partitions))
     for tp, position in zip(partitions, positions, strict=True):
-        fetched, last = consumer._read_offset.get(tp), taken[(tp.topic, tp.partition)]
+        where = (tp.topic, tp.partition)
+        fetched, last = consumer._read_offset.get(tp), taken[where]
         # Where a group goes on, Faust takes the committed offset, the next one to come, for one that it has fetched.
         if fetched is not None and (fetched > last + 1 or (fetched > last and consumer.unacked)):
             return True
-        if (position or 0) < ends[tp]:
+        if (position or 0) < ends[where]:
             return True
     return False
