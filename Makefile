@@ -14,6 +14,7 @@ SHELL := /bin/sh
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 WEIR ?= $(VENV)/bin/weir
+BROWSER := .cache/browser
 JARS := $(or $(WEIR_CACHE),.cache/jars)/stamp
 POMS := $(wildcard services/platform/*.pom.xml)
 
@@ -36,7 +37,7 @@ setup: $(VENV)/stamp $(JARS) ## the environment from the lock, and the jars thro
 run: setup ## the mesh on your machine, until its input is decided, the time is up, or Ctrl-C
 	@exec $(WEIR) up $(FLAGS)
 
-test: setup ## everything, on the real broker, Redis and registry
+test: setup $(BROWSER) ## everything, on the real broker, Redis and registry
 	@exec $(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist worksteal tests
 
 check: $(VENV)/stamp ## before each commit: format, lint, types, walls, unit tests
@@ -67,6 +68,11 @@ $(VENV)/stamp: requirements.lock pyproject.toml
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	touch $@
+
+# For the console's tests alone: `make run` needs none.
+$(BROWSER): $(VENV)/stamp tests/browser.sh
+	@mkdir -p .cache
+	@sh tests/browser.sh $@ $(PYTHON)
 
 # The cache is outside make's sight when WEIR_CACHE moves it, so the recipe itself decides what is missing.
 $(JARS): $(VENV)/stamp $(POMS) services/platform/jars.sha256

@@ -19,6 +19,7 @@ from services.cli import (
     tokens,
     trace,
     up,
+    users,
 )
 
 _EPILOG = "example: weir up --input payments.parquet --speed max"
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="weir", description="Decisions from streams, exactly once.", epilog=_EPILOG)
     commands = root.add_subparsers(metavar="COMMAND", required=True)
     modules = (
-        up, send, status, trace, tokens, dead_letters, models, policy, review, audit, drift, features, parity, schemas
+        up, send, status, trace, tokens, dead_letters, models, policy, review, audit, drift, features, parity, schemas, users
     )  # fmt: skip
     for module in modules:
         module.add(commands)

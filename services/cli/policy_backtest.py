@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from services.cli.acting import user_name
 from services.cli.decision_history import read_history
 from services.cli.policy_journal import load_file, read_book
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
@@ -24,6 +27,10 @@ from services.decisions.verdict import ACTIONS
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.settings import parse_duration_ms
+from services.platform.files import write_atomically
+
+BACKTESTS = "backtests"  # in the data directory
+STORED_MAX = 200
 
 
 def add(actions: Any) -> None:
@@ -51,6 +58,7 @@ def add(actions: Any) -> None:
         default="let-through",
         help="let-through: an event that was declined shows no outcome (default); all: labels come whatever was done",
     )
+    parser.add_argument("--by", metavar="NAME", help="who runs it (default: this user)")
     add_mesh(parser)
     add_json(parser)
 
@@ -82,14 +90,22 @@ def run(given: argparse.Namespace) -> int:
     replay_s = time.monotonic() - began_s - read_s
     if given.changes:
         _write_changes(given.changes, changes(history, old, replayed))
+    told = {
+        "policy_version": policy.version,
+        "against": given.against,
+        "by": given.by or user_name("--by"),
+        "run_ms": time.time_ns() // 1_000_000,
+        "read_s": read_s,
+        "replay_s": replay_s,
+        **dataclasses.asdict(report),
+    }
+    stored = _stored(given.data_dir / BACKTESTS, told)
     if given.json:
-        print_json(
-            {"policy_version": policy.version, "read_s": read_s, "replay_s": replay_s, **dataclasses.asdict(report)}
-        )
+        print_json({**told, "stored": stored.name})
         return 0
     for line in lines_of(report, policy):
         print_line(line)
-    print_line(f"{len(history):,} events: columns {read_s:.1f} s, replay and report {replay_s:.1f} s")
+    print_line(f"{len(history):,} events: columns {read_s:.1f} s, replay and report {replay_s:.1f} s; kept in {stored}")
     return 0
 
 
@@ -141,6 +157,16 @@ def lines_of(report: Report, policy: Policy) -> Iterator[str]:
     if report.agrees:
         same, own = report.agrees
         yield f"of {own:,} events that this very version decided live, {same:,} came out the same"
+
+
+def _stored(directory: Path, told: dict[str, Any]) -> Path:
+    """Where the result is kept for the console, whole or not at all; the oldest give way."""
+    directory.mkdir(exist_ok=True)
+    file = directory / f"{told['run_ms']}-{re.sub('[^A-Za-z0-9._-]', '_', told['policy_version'])[:100]}.json"
+    write_atomically(file, json.dumps(told, indent=2) + "\n")
+    for old in sorted(directory.glob("*.json"))[:-STORED_MAX]:
+        old.unlink(missing_ok=True)
+    return file
 
 
 def _shown(share: Share) -> str:

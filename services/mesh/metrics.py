@@ -114,6 +114,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="weir_profile_uncounted", kind="gauge", unit="records",
            help="At most so many records were handled by a stage and never told to drift.", worry="growing without crashes",
            labels=("stage", "counted_stage")),
+    Metric(name="weir_console_watchers", kind="gauge", unit="pages", help="Open pages of the console.", worry="at its bound of 100"),
+    Metric(name="weir_console_sign_ins", kind="counter", unit="times", help="Tries to sign in, by how they ended.",
+           worry="wrong or locked growing: somebody guesses passwords", labels=("stage", "result")),
 )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def _main_input(stage: Stage, before: Stage | None) -> Topic:
 
 def _arrow(topic: Topic, more: str, rail: str) -> list[str]:
     words = textwrap.wrap(topic.holds, COLUMNS_MAX - _TEXT_AT)
-    texts = [f"{topic.name}  by {topic.key}{more}", *words]
+    texts = [*textwrap.wrap(f"{topic.name}  by {topic.key}{more}", COLUMNS_MAX - _TEXT_AT), *words]
     shafts = ["│"] * (len(texts) - 1) + ["▼"]
     return [_beside(rail, f"{shaft:>{_ARROW_AT + 1}}  {text}") for shaft, text in zip(shafts, texts, strict=True)]
 

@@ -142,6 +142,13 @@ RETRAINING = Participant(
 )
 DEPLOY = Participant(name="deploy", service="platform", produces=(POLICIES,))
 COMMANDS = Participant(name="cli", service="cli", consumes=(REVIEWS, AUDIT), produces=(OUTCOMES_RAW, REVIEWS, AUDIT))
+# The page for people: looks at everybody's numbers, works the review queue, sends refused records once more.
+CONSOLE = Participant(
+    name="console",
+    service="console",
+    consumes=(DECISIONS, DEAD_LETTERS, DRIFT_ALERTS, MODELS, POLICIES, AUDIT),
+    produces=(EVENTS_RAW, OUTCOMES_RAW, REVIEWS, AUDIT),
+)
 LOOKUP = Participant(
     name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, LABELS, OUTCOMES_ORPHAN)
 )
@@ -151,7 +158,7 @@ GATEWAY = Participant(
     name="gateway", service="gateway", consumes=(DECISIONS, DEAD_LETTERS), produces=(EVENTS_RAW, OUTCOMES_RAW)
 )
 
-PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, GATEWAY, DRIFT, RETRAINING, DEPLOY, COMMANDS, LOOKUP)
+PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, GATEWAY, DRIFT, RETRAINING, DEPLOY, COMMANDS, CONSOLE, LOOKUP)
 
 
 def stage_named(name: str) -> Stage:

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from services.console.users import FILE_NAME as USERS_FILE
 from services.mesh.adapters.token_file import FILE_NAME as TOKENS_FILE
 from services.mesh.topology import (
+    CONSOLE,
     DRIFT,
     FEATURES_CUSTOMER,
     FEATURES_TERMINAL,
@@ -148,6 +150,36 @@ def gateway_spec(
         env=env,
         health=ready,
         stop_order=SENDERS_STOP,
+        stop_s_max=3.0,
+        error_marks=("fatal:",),
+    )
+
+
+def console_spec(
+    data: DataDir, endpoints: Endpoints, port: int, chart_file: Path, extra: Mapping[str, str]
+) -> ChildSpec:
+    """The page for people."""
+    file, ready = _health(data, CONSOLE.name)
+    env = {
+        "WEIR_KAFKA": endpoints.kafka,
+        "WEIR_REDIS": endpoints.redis,
+        "WEIR_CONSOLE_PORT": str(port),
+        "WEIR_USERS_FILE": str(data.path / USERS_FILE),
+        "WEIR_RUN_DIR": str(file.parent),
+        "WEIR_LOOKUP_FILE": str(data.path / "lookup.sqlite"),
+        "WEIR_DRIFT_DIR": str(data.path / "drift"),
+        "WEIR_BACKTESTS_DIR": str(data.path / "backtests"),
+        "WEIR_DATA_DIR": str(data.path),
+        "WEIR_CHART_FILE": str(chart_file),
+        "WEIR_HEALTH_FILE": str(file),
+        **extra,
+    }
+    return ChildSpec(
+        name=CONSOLE.name,
+        argv=(sys.executable, "-m", "services.console"),
+        env=env,
+        health=ready,
+        stop_order=STAGES_STOP,
         stop_s_max=3.0,
         error_marks=("fatal:",),
     )

@@ -17,6 +17,7 @@ PROMISED = {
     "status": set(),
     "trace": set(),
     "dead-letters": {"list", "show", "requeue"},
+    "users": {"add", "list", "remove", "role", "password"},
     "models": {"list", "show", "train", "verify"},
     "policy": {"check", "backtest", "shadow", "publish", "rollback", "retire", "list", "show"},
     "drift": {"status", "report"},
