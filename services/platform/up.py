@@ -21,11 +21,14 @@ from rich.console import Console
 from services.decisions.evaluate import BOOTSTRAP_MODEL
 from services.mesh.errors import Fatal, Transient
 from services.mesh.signing import generate_signing_key
-from services.mesh.topology import DRIFT, GATEWAY, LOOKUP
+from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP
 from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
+from services.platform.first_admin import NAME as FIRST_USER
+from services.platform.first_admin import first_admin
 from services.platform.interrupt import Interrupt
+from services.platform.jars import CHART_FILE
 from services.platform.logbook import Logbook
 from services.platform.news import changes, news_of
 from services.platform.observe import Observer
@@ -36,7 +39,15 @@ from services.platform.scan import Ledger, scan
 from services.platform.sender_report import latest_report, phase_of
 from services.platform.servers import NAMES as SERVERS
 from services.platform.servers import Servers, running
-from services.platform.stages import drift_spec, gateway_spec, lookup_spec, retraining_spec, simulator_spec, stage_specs
+from services.platform.stages import (
+    console_spec,
+    drift_spec,
+    gateway_spec,
+    lookup_spec,
+    retraining_spec,
+    simulator_spec,
+    stage_specs,
+)
 from services.platform.stillness import Stillness
 from services.platform.summary import ServedModel, Summary, to_json, to_text
 from services.platform.supervisor import State
@@ -48,14 +59,14 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 _TURN_S = 0.05
-GATEWAY_PORT = 8088  # the usual one
+GATEWAY_PORT, CONSOLE_PORT = 8088, 8600  # the usual ones
 _LOOK_EVERY_S = 1.0
 _DRAIN_TURN_S = 0.1
 STAGES_START_S_MAX = 120.0  # measured: 2.5; a state that is rebuilt from a long log takes longer
 # Somebody else may go on sending after our own input has ended.
 DRAIN_S_MAX = 300.0
 # What a mesh decides without: ``--without`` takes these names.
-OPTIONAL = (GATEWAY.name, LOOKUP.name, DRIFT.name)
+OPTIONAL = (GATEWAY.name, CONSOLE.name, LOOKUP.name, DRIFT.name)
 _TAIL_STILL_S = 0.3
 _TAIL_WAIT_S_MAX = 10.0
 
@@ -118,6 +129,7 @@ class _Mesh:
         self._settings = settings
         self._data, self._endpoints = servers.data, servers.endpoints
         self._lease = servers.lease
+        self._chart_file = servers.jars.chart / CHART_FILE
         self._supervisor = servers.supervisor
         self._view = view
         self._interrupted = interrupted
@@ -143,6 +155,8 @@ class _Mesh:
         specs.append(lookup_spec(self._data, endpoints))
         gateway_port = self._lease(GATEWAY.name, GATEWAY_PORT)
         specs.append(gateway_spec(self._data, endpoints, gateway_port, settings.partitions, settings.environment))
+        console_port = self._lease(CONSOLE.name, CONSOLE_PORT)
+        specs.append(console_spec(self._data, endpoints, console_port, self._chart_file, settings.environment))
         specs = [spec for spec in specs if spec.name not in settings.without]
         for spec in specs:
             self._supervisor.add(spec)
@@ -152,11 +166,24 @@ class _Mesh:
         self._supervisor.wait_healthy(self._stage_names, STAGES_START_S_MAX)
         self._view.happened(f"{len(specs)} services after {time.monotonic() - began_s:.1f} s")
         gateway = f"http://{HOST}:{gateway_port}"
-        self._endpoints = endpoints = replace(endpoints, gateway=gateway, ready=True)
+        console = f"http://{HOST}:{console_port}" if CONSOLE.name in self._stage_names else None
+        self._endpoints = endpoints = replace(endpoints, gateway=gateway, console=console, ready=True)
         endpoints.write(self._data.path)
         self._view.happened(
             f"ready: Kafka {endpoints.kafka}, {endpoints.redis}, schemas {endpoints.schema_registry}, gateway {gateway}"
         )
+        if console:
+            self._say_where_the_page_is(console)
+
+    def _say_where_the_page_is(self, url: str) -> None:
+        """On the first start with the password of its first user, which nobody can read again."""
+        password = first_admin(self._data.path)
+        self._view.happened(f"console {url}" if password is None else f"console {url}: look around, sign in as")
+        if password is not None:
+            self._view.happened(f"    user {FIRST_USER}, password {password}")
+            self._view.happened(
+                "    (shown this once; set your own at the top right of the page; others: weir users add)"
+            )
 
     def run(self, console: Console) -> int:
         """Send, look, drain, sum up; the exit status."""
