@@ -38,18 +38,17 @@ _REVIEW_LAG_DAYS = 2  # a day's reviews are in by the end of the next
 def check_labels(days: Days, book: LabelBook, now_ms: int, models: Models, rate: float) -> Iterator[Finding]:
     """All that can be tested at ``now_ms``. ``rate``: false-alarm rate of a family."""
     serving = days.models("scoring", now_ms // DAY_MS - 1).most_common(1)
-    for population in POPULATIONS:
-        last = last_day(days, book, population, now_ms)
-        found = _window(book, population, last)
-        if found is None:
-            continue
-        first, at = found
-        version = max(at.models, key=lambda model: at.models[model])
-        known = models.get(version)
-        if known is None or known.reference is None or version not in dict(serving):
-            continue  # one that was replaced is nobody's trouble any more
-        yield from _precision(days, book, population, (first, last), at, known, rate / len(POPULATIONS))
-        yield _gap(population, (first, last), at, known, rate / len(POPULATIONS))
+    known = models.get(serving[0][0]) if serving else None  # one that was replaced is nobody's trouble any more
+    if known is not None and known.reference is not None:
+        for population in POPULATIONS:
+            last = last_day(days, book, population, now_ms)
+            found = _window(book, population, last, known.version)
+            if found is None:
+                continue
+            first, at = found
+            between = _between_days(book, population, first, models)
+            yield from _precision(days, book, population, (first, last), at, known, between, rate / len(POPULATIONS))
+            yield _gap(population, (first, last), at, known, rate / len(POPULATIONS))
     yield from _calibration(days, book, now_ms, models, rate)
 
 
@@ -72,14 +71,19 @@ def promised(days: Days, known: KnownModel, span: tuple[int, int], budget: int) 
     return realised_at_budget(counts, frauds, budget * counts.sum() / a_day) if a_day else None
 
 
-def _window(book: LabelBook, population: Population, last: int) -> tuple[int, Budgeted] | None:
-    """First day and labels of the shortest window up to ``last`` with LABELS_MIN labels, but at least WINDOW_DAYS."""
-    if last < 0:
-        return None
-    for length in range(WINDOW_DAYS, WINDOW_DAYS_MAX + 1):
-        at = book.at_budget(population, last - length + 1, last)
-        if at.records >= LABELS_MIN:
-            return last - length + 1, at
+def _window(book: LabelBook, population: Population, last: int, version: str) -> tuple[int, Budgeted] | None:
+    """First day and labels of the shortest window up to ``last`` with LABELS_MIN labels, but at least WINDOW_DAYS.
+
+    Only days whose highest scores are mostly the model's own: it does not answer for those before it.
+    """
+    for length in range(1, WINDOW_DAYS_MAX + 1):
+        first = last - length + 1
+        day = book.at_budget(population, first, first)
+        if 2 * day.models.get(version, 0) < day.records:
+            return None
+        at = book.at_budget(population, first, last, version)
+        if length >= WINDOW_DAYS and at.records >= LABELS_MIN:
+            return first, at
     return None
 
 
@@ -90,6 +94,7 @@ def _precision(
     span: tuple[int, int],
     at: Budgeted,
     known: KnownModel,
+    between: float | None,
     rate: float,
 ) -> Iterator[Finding]:
     """One-sided test that precision is below what validation showed by more than is tolerated.
@@ -103,7 +108,8 @@ def _precision(
     now = at.frauds / at.records
     tolerated = max(reached.precision - PRECISION_DROP_FLOOR, 0.01)
     length = span[1] - span[0] + 1
-    between = _between_days(book, population, span[0], known.reference.scores.dispersion)
+    if between is None:
+        between = 0.0004 * min(known.reference.scores.dispersion, 4.0)  # two points where frauds come one by one
     variance = tolerated * (1 - tolerated) / at.records + between / length + reached.error**2
     error = math.sqrt(max(variance, 1e-9))
     yield finding(
@@ -122,15 +128,26 @@ def _precision(
     )
 
 
-def _between_days(book: LabelBook, population: Population, before_day: int, dispersion: float) -> float:
-    """Variance of daily precision beyond sampling, over the weeks before; while these are few, a guess."""
+def _between_days(book: LabelBook, population: Population, before_day: int, models: Models) -> float | None:
+    """Variance of daily precision beyond sampling, over the weeks before; None: they are too few.
+
+    Days on which nothing trained decided are no measure.
+    """
     daily = [book.at_budget(population, day, day) for day in range(before_day - HISTORY_DAYS, before_day)]
-    shares = [(at.frauds / at.records, at.records) for at in daily if at.records >= LABELS_MIN]
+    shares = [
+        (at.frauds / at.records, at.records)
+        for at in daily
+        if at.records >= LABELS_MIN and _is_compared(models.get(max(at.models, key=lambda name: at.models[name])))
+    ]
     if len(shares) < HISTORY_DAYS_MIN:
-        return 0.0004 * min(dispersion, 4.0)  # two points a day where frauds come one by one
+        return None
     values = np.array([share for share, _ in shares])
     sampling = float(np.mean([share * (1 - share) / records for share, records in shares]))
     return max(0.0, float(values.var(ddof=1)) - sampling)
+
+
+def _is_compared(known: KnownModel | None) -> bool:
+    return known is not None and known.reference is not None
 
 
 def _gap(population: Population, span: tuple[int, int], at: Budgeted, known: KnownModel, rate: float) -> Finding:

@@ -167,14 +167,18 @@ class LabelBook:
         """Model versions that scored labelled events of these days (both included)."""
         return {model for day in range(first_day, last_day + 1) for model in self._worth.get(day, {})}
 
-    def at_budget(self, population: Population, first_day: int, last_day: int) -> Budgeted:
-        """The labelled among each day's highest scores, over days (both included)."""
+    def at_budget(
+        self, population: Population, first_day: int, last_day: int, model_version: str | None = None
+    ) -> Budgeted:
+        """The labelled among each day's highest scores, over days (both included); of all models, or one."""
         records = frauds = 0
         expected = variance = 0.0
         models: dict[str, int] = {}
         for day in range(first_day, last_day + 1):
             highest = self._highest.get((day, population), _Highest(0))
             for top in highest:
+                if model_version not in (None, top.model_version):
+                    continue
                 records += 1
                 frauds += highest.fraud[top.event]
                 expected += top.score
