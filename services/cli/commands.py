@@ -30,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="weir", description="Decisions from streams, exactly once.", epilog=_EPILOG)
     commands = root.add_subparsers(metavar="COMMAND", required=True)
     modules = (
-        up, send, status, trace, tokens, dead_letters, models, policy, review, audit, drift, features, parity, schemas, users
+        up, send, status, trace, dead_letters, models, policy, review, audit, drift, features, parity, schemas,
+        tokens, users,
     )  # fmt: skip
     for module in modules:
         module.add(commands)

@@ -23,7 +23,7 @@ RUN_BYTES = 2_500_000_000
 PARTITIONS = 4
 # Labels and analysts come when event time stands, so how much of a day is on its way at once changes nothing.
 WINDOW = "1d"
-UNUSED = ("gateway", "lookup")  # nobody asks, nobody looks
+UNUSED = ("gateway", "console", "review", "lookup")  # nobody asks, nobody looks
 RUN_S_MAX = 900.0
 
 

@@ -203,6 +203,12 @@ def instance_name(stage: Stage, slot: int) -> str:
     return f"{stage.name}-{slot}"
 
 
+def service_of(name: str) -> str:
+    """What the process called ``name`` is one of: a stage's name without its slot, else the name."""
+    stage, _, slot = name.rpartition("-")
+    return stage if slot.isdigit() else name
+
+
 def _stage_spec(
     stage: Stage, slot: int, data: DataDir, endpoints: Endpoints, partitions: int, extra: Mapping[str, str]
 ) -> ChildSpec:

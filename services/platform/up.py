@@ -21,7 +21,7 @@ from rich.console import Console
 from services.decisions.evaluate import BOOTSTRAP_MODEL
 from services.mesh.errors import Fatal, Transient
 from services.mesh.signing import generate_signing_key
-from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP
+from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP, REVIEW
 from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
@@ -45,6 +45,7 @@ from services.platform.stages import (
     gateway_spec,
     lookup_spec,
     retraining_spec,
+    service_of,
     simulator_spec,
     stage_specs,
 )
@@ -66,7 +67,7 @@ STAGES_START_S_MAX = 120.0  # measured: 2.5; a state that is rebuilt from a long
 # Somebody else may go on sending after our own input has ended.
 DRAIN_S_MAX = 300.0
 # What a mesh decides without: ``--without`` takes these names.
-OPTIONAL = (GATEWAY.name, CONSOLE.name, LOOKUP.name, DRIFT.name)
+OPTIONAL = (GATEWAY.name, CONSOLE.name, REVIEW.name, LOOKUP.name, DRIFT.name)
 _TAIL_STILL_S = 0.3
 _TAIL_WAIT_S_MAX = 10.0
 
@@ -157,7 +158,7 @@ class _Mesh:
         specs.append(gateway_spec(self._data, endpoints, gateway_port, settings.partitions, settings.environment))
         console_port = self._lease(CONSOLE.name, CONSOLE_PORT)
         specs.append(console_spec(self._data, endpoints, console_port, self._chart_file, settings.environment))
-        specs = [spec for spec in specs if spec.name not in settings.without]
+        specs = [spec for spec in specs if service_of(spec.name) not in settings.without]
         for spec in specs:
             self._supervisor.add(spec)
         self._stage_names = [spec.name for spec in specs]
@@ -165,12 +166,13 @@ class _Mesh:
         self._supervisor.poll()
         self._supervisor.wait_healthy(self._stage_names, STAGES_START_S_MAX)
         self._view.happened(f"{len(specs)} services after {time.monotonic() - began_s:.1f} s")
-        gateway = f"http://{HOST}:{gateway_port}"
+        gateway = f"http://{HOST}:{gateway_port}" if GATEWAY.name in self._stage_names else None
         console = f"http://{HOST}:{console_port}" if CONSOLE.name in self._stage_names else None
         self._endpoints = endpoints = replace(endpoints, gateway=gateway, console=console, ready=True)
         endpoints.write(self._data.path)
+        door = f", gateway {gateway}" if gateway else ""
         self._view.happened(
-            f"ready: Kafka {endpoints.kafka}, {endpoints.redis}, schemas {endpoints.schema_registry}, gateway {gateway}"
+            f"ready: Kafka {endpoints.kafka}, {endpoints.redis}, schemas {endpoints.schema_registry}{door}"
         )
         if console:
             self._say_where_the_page_is(console)
