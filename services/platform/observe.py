@@ -70,8 +70,9 @@ class Stretch(NamedTuple):
 class Observer:
     """Asks the broker for lags and the stages for their numbers."""
 
-    def __init__(self, bootstrap: str, run_dir: Path) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, bootstrap: str, run_dir: Path, stages: Sequence[Stage] = STAGES) -> None:
+        """``stages``: those that run in this mesh."""
+        self._bootstrap, self._stages = bootstrap, stages
         self._admin = AdminClient(_quiet(bootstrap))
         self._groups: dict[str, Any] = {}  # stage -> a consumer that asks for its group's offsets
         self._run_dir = run_dir
@@ -84,7 +85,7 @@ class Observer:
         try:
             partitions = self._partitions(_LOOK_WAIT_S)
             ends = self._ends(partitions)
-            return {stage.name: self._lag(stage, partitions, ends) for stage in STAGES}
+            return {stage.name: self._lag(stage, partitions, ends) for stage in self._stages}
         except (KafkaException, TimeoutError) as error:
             raise Transient(f"lags: {error}") from error
 
@@ -97,7 +98,7 @@ class Observer:
             partitions = self._partitions(_WAIT_S)
             return {
                 topic.name: self._committed(stage, topic, partitions[topic.name], _WAIT_S)
-                for stage in STAGES
+                for stage in self._stages
                 for topic in stage.inputs
             }
         except (KafkaException, TimeoutError) as error:
@@ -119,12 +120,12 @@ class Observer:
     def stages(self) -> list[StageStatus]:
         """Every stage's numbers; an instance that does not answer counts as not ready."""
         lags = self.lags()
-        return [self._status(stage, lags[stage.name]) for stage in STAGES]
+        return [self._status(stage, lags[stage.name]) for stage in self._stages]
 
     def _partitions(self, wait_s: float) -> dict[str, list[int]]:
         """Of every stage's input; none of a topic that is not there."""
         topics = self._admin.list_topics(timeout=wait_s).topics
-        names = {topic.name for stage in STAGES for topic in stage.inputs}
+        names = {topic.name for stage in self._stages for topic in stage.inputs}
         return {name: list(topics[name].partitions) if name in topics else [] for name in names}
 
     def _ends(self, partitions: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], int]:

@@ -21,7 +21,7 @@ from rich.console import Console
 from services.decisions.evaluate import BOOTSTRAP_MODEL
 from services.mesh.errors import Fatal, Transient
 from services.mesh.signing import generate_signing_key
-from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP, REVIEW
+from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP, REVIEW, STAGES
 from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
@@ -135,7 +135,8 @@ class _Mesh:
         self._view = view
         self._interrupted = interrupted
         self._started_s = started_s
-        self._observer = Observer(self._endpoints.kafka, servers.data.path / "run")
+        stages = [stage for stage in STAGES if stage.name not in settings.without]
+        self._observer = Observer(self._endpoints.kafka, servers.data.path / "run", stages)
         self._since_s = time.time()
         self._look_at_s = 0.0
         self._versions: dict[str, str] = {}

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from services.mesh.errors import Fatal, WeirError
 from services.mesh.topics import DECISIONS, EVENTS_RAW, OUTCOMES, OUTCOMES_RAW, TOPICS
-from services.mesh.topology import DRIFT, EVENT_CHAIN, FEEDBACK, OUTCOME_INTAKE, RETRAINING, STAGES, Stage
+from services.mesh.topology import DRIFT, EVENT_CHAIN, FEEDBACK, OUTCOME_INTAKE, RETRAINING, Stage
 from services.simulator.analysts import Analysts
 from services.simulator.chunk import Source
 from services.simulator.delays import Chargebacks, Delays
@@ -45,6 +45,8 @@ STOP_S_MAX = 6.0
 SETTLE_S_MAX = 4.0
 CLOSE_S_MAX = 2.0
 FOLLOW_S_MAX = 30.0
+# Whose work decides what the next event finds. Review's does not: people come to it when they come.
+_SETTLING = (*EVENT_CHAIN, OUTCOME_INTAKE, FEEDBACK)
 
 
 def source_of(settings: Settings) -> Source:
@@ -97,7 +99,7 @@ async def _send(
     state.save(source.name, start)
     ledger = Ledger(start)
     lags, barriers = (Lags(settings.kafka, data_partitions, _inputs(EVENT_CHAIN)) for _ in range(2))  # one client each
-    everything = Lags(settings.kafka, data_partitions, _inputs(STAGES))
+    everything = Lags(settings.kafka, data_partitions, _inputs(_SETTLING))
     outcome_stages = [(OUTCOME_INTAKE.name, OUTCOMES_RAW.name), (FEEDBACK.name, OUTCOMES.name)]
     outcome_lags = Lags(settings.kafka, data_partitions, outcome_stages)
     analysts = Analysts(settings.reviewed, state.load_notebook(source.name)) if settings.reviewed else None
