@@ -37,7 +37,7 @@ class Doorkeeper:
         self.cookie = "__Host-weir" if is_secure else "weir"
         self._hashing = asyncio.Semaphore(_HASHING_MAX)
 
-    def guard(self, request: Request) -> None:
+    async def guard(self, request: Request) -> None:
         """Let the request in or raise: 401 nobody, 403 not this one. Deny is the default."""
         route = request.scope["route"]
         assert isinstance(route, APIRoute)

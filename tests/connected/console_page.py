@@ -76,11 +76,11 @@ class Pages:
             if name in self._cookies:
                 context.add_cookies(self._cookies[name])
             page.goto(self.url)
-            if name is not None and name not in self._cookies:
-                sign_in(page, name)
-                self._cookies[name] = list(context.cookies())
             if name is not None:
-                expect(page.locator("main h1")).to_be_visible()
+                if name not in self._cookies:
+                    sign_in(page, name)
+                expect(page.locator("main .head h1")).to_be_visible()
+                self._cookies[name] = list(context.cookies())
             yield page
         finally:
             context.close()
@@ -103,6 +103,7 @@ class Pages:
 @contextmanager
 def browsing(url: str) -> Iterator[Pages]:
     """One browser for many pages."""
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=list(ARGUMENTS))
         try:

@@ -90,7 +90,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     data = tmp_path_factory.mktemp("console") / "data"
     with Up(data, "--no-input", "--partitions", "4") as up:
         up.wait_ready()
-        assert re.search(r"user admin, password \S{20}\n", up.output)
+        up.wait_for(r"user admin, password \S{20}\n")
         add_people(data)
         yield Mesh(data)
         up.interrupt(signal.SIGTERM, group=False)
@@ -127,10 +127,12 @@ def test_signing_in_and_what_each_role_is_shown(pages: Pages) -> None:
         sign_in(page, "vic", "not-the-password")
         expect(page.get_by_role("alert")).to_have_text("user or password is wrong")
         sign_in(page, "vic")
-        expect(page.locator("main h1")).to_have_text("Flow")
+        expect(page.locator("main .head h1")).to_have_text("Flow")
         expect(page.locator(".side")).not_to_contain_text("Review")
         page.goto(f"{pages.url}/#/review")
-        expect(page.locator("main h1")).to_have_text("Flow")  # not for viewers, whatever the address says
+        expect(page.locator("main .head h1")).to_have_text("Flow")  # not for viewers, whatever the address says
+        page.reload()
+        expect(page.locator("main .head h1")).to_be_visible()
         page.keyboard.press("Tab")
         expect(page.locator(".skip")).to_be_focused()
         page.locator(".menu summary").click()
@@ -154,7 +156,7 @@ def test_an_analysts_verdict_by_keyboard_becomes_a_label_and_changes_the_termina
     with pages.page("vera") as page:
         page.keyboard.press("g")
         page.keyboard.press("r")
-        expect(page.locator("main h1")).to_have_text("Review")
+        expect(page.locator("main .head h1")).to_have_text("Review")
         expect(page.locator(".cases")).to_contain_text("2,500.00 EUR")
         expect(page.locator(".bench")).to_contain_text("The way it went")  # the event's own history is beside the case
         page.keyboard.press("f")
@@ -295,7 +297,7 @@ def load(mesh: Mesh) -> Iterator[None]:
 
     def run() -> None:
         number = 0
-        while not ended.wait(0.05):
+        while not ended.wait(0.1):
             more = [
                 {"amount_minor": 300 + 7 * n % 9_000, "terminal_id": f"t-{n % 9}"} for n in range(number, number + 20)
             ]
@@ -338,7 +340,7 @@ def test_the_theme_can_be_chosen_and_is_kept(pages: Pages) -> None:
         dark = page.evaluate(paper)
         assert dark != light
         page.reload()
-        expect(page.locator("main h1")).to_be_visible()
+        expect(page.locator("main .head h1")).to_be_visible()
         assert page.evaluate(paper) == dark
 
 
@@ -363,4 +365,4 @@ def test_a_console_that_restarts_is_noticed_and_asks_who_one_is(mesh: Mesh, page
         shoot(page, "away", "flow", "laptop", "light")
         expect(page.locator("#name")).to_be_visible()  # its sessions were in memory
         sign_in(page, "vic", PASSWORD)
-        expect(page.locator("main h1")).to_have_text("Flow")
+        expect(page.locator("main .head h1")).to_have_text("Flow")

@@ -27,13 +27,13 @@ export function lines(series, options) {
       animation: false, parsing: false, normalized: true, maintainAspectRatio: false, responsive: true,
       interaction: { mode: 'index', intersect: false },
       scales: {
-        x: { type: 'linear', ticks: { maxTicksLimit: 7, maxRotation: 0, autoSkipPadding: 20, callback: (value) => options.x(value) }, border: { display: false }, grid: { display: false } },
+        x: { type: 'linear', ticks: { maxTicksLimit: 7, maxRotation: 0, autoSkipPadding: 20, callback(value) { return options.x(value, this.max - this.min); } }, border: { display: false }, grid: { display: false } },
         y: { stacked: options.stacked ?? false, beginAtZero: options.from0 ?? true, ticks: { maxTicksLimit: 6, callback: (value) => options.unit(value) }, border: { display: false } },
       },
       plugins: {
         legend: { display: false },
         tooltip: { callbacks: {
-          title: (items) => (items.length ? options.title?.(items[0].parsed.x) ?? options.x(items[0].parsed.x) : ''),
+          title: (items) => (items.length ? options.title?.(items[0].parsed.x) ?? options.x(items[0].parsed.x, 0) : ''),
           label: (item) => ` ${item.dataset.label}: ${options.unit(item.parsed.y)}`,
         } },
       },

@@ -1,5 +1,7 @@
 // Building the page. Text is only ever text here: nothing in this program turns a string into markup.
 
+import { exact } from './format.js';
+
 /** An element: h('td.n', {title: 'x', onclick: f}, 'text', child, [more], null). */
 export function h(what, properties, ...children) {
   const [tag, ...classes] = what.split('.');
@@ -49,17 +51,22 @@ export function text(element, value) {
   return element;
 }
 
+/** Prose of our own with `commands` in it. */
+export function prose(line) {
+  return String(line).split('`').map((part, at) => (at % 2 ? h('code', part) : part));
+}
+
 /** A card with its title. */
 export function card(title, note, ...children) {
-  return h('section.card', h('header', h('h2', title), note ? h('p', note) : null), ...children);
+  return h('section.card', h('header', h('h2', title), note ? h('p', prose(note)) : null), ...children);
 }
 
 export function empty(head, why) {
-  return h('div.empty', h('strong', head), why);
+  return h('div.empty', h('strong', head), prose(why));
 }
 
 export function notice(kind, head, ...lines) {
-  return h(`div.notice.${kind}`, { role: 'status' }, h('p', h('strong', head)), lines.map((line) => h('p', line)));
+  return h(`div.notice.${kind}`, { role: 'status' }, h('p', h('strong', head)), lines.map((line) => h('p', prose(line))));
 }
 
 /**
@@ -98,7 +105,9 @@ export function bars(rows) {
 /** Values by name, as deep as they are; what is empty is left out. */
 export function facts(object) {
   const rows = Object.entries(object).filter(([, value]) => value !== null && value !== undefined && value !== '');
-  return h('dl.facts', rows.flatMap(([name, value]) => [h('dt', name.replaceAll('_', ' ')), h('dd', shown(value))]));
+  return h('dl.facts', rows.flatMap(([name, value]) => (name.endsWith('time_ms') && typeof value === 'number'
+    ? [h('dt', name.replace(/_ms$/, '').replaceAll('_', ' ')), h('dd', exact(value))]
+    : [h('dt', name.replaceAll('_', ' ')), h('dd', shown(value))])));
 }
 
 function shown(value) {

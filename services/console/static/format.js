@@ -44,7 +44,8 @@ export function money(minor, currency) {
 const iso = (value) => new Date(value).toISOString();
 const valid = (value) => known(value) && value > 0 && value < 8.64e15;
 export const clock = (value) => (valid(value) ? iso(value).slice(11, 19) : NOTHING);
-export const minute = (value) => (valid(value) ? iso(value).slice(11, 16) : NOTHING);
+/** On an axis of so many milliseconds. */
+export const minute = (value, span) => (valid(value) ? iso(value).slice(11, span < 360_000 ? 19 : 16) : NOTHING);
 export const day = (value) => (valid(value) ? iso(value).slice(0, 10) : NOTHING);
 export const time = (value) => (valid(value) ? `${iso(value).slice(0, 10)} ${iso(value).slice(11, 19)}` : NOTHING);
 export const exact = (value) => (valid(value) ? `${iso(value).slice(0, 10)} ${iso(value).slice(11, 23)} UTC` : NOTHING);

@@ -1,4 +1,7 @@
 // The stream: one picture a second, and the last quarter of an hour as points for charts.
+import { session } from './api.js';
+
+const AGAIN_MS = 2_000;
 const KEPT_MS = 15 * 60_000;
 const SILENT_MS = 20_000;
 
@@ -21,9 +24,18 @@ export class Live {
     source.addEventListener('refused', (event) => { this.stop(); this.turn('away', JSON.parse(event.data).detail); });
     source.addEventListener('error', () => {
       this.turn('away', 'The console does not answer. It may be restarting; this page goes on by itself.');
-      // A browser gives up when the answer is no stream: ask who we are, which ends with the sign-in or starts anew.
-      if (source.readyState === EventSource.CLOSED) this.again = setTimeout(() => this.start(ended), 3_000);
+      if (source.readyState === EventSource.CLOSED) this.again = setTimeout(() => this.ask(ended), AGAIN_MS);
     });
+  }
+
+  /** The browser has given up, because the answer was no stream: are we still signed in? */
+  async ask(ended) {
+    try {
+      if (await session()) this.start(ended);
+      else ended();
+    } catch {
+      this.again = setTimeout(() => this.ask(ended), AGAIN_MS);
+    }
   }
 
   stop() {

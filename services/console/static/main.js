@@ -1,7 +1,7 @@
 // Starts the page: who is signed in, which view, the bar on top. Views are modules of their own.
 import { get, onSignedOut, post, session } from './api.js';
 import { repaint } from './charts.js';
-import { announce, fill, h, notice, text } from './dom.js';
+import { announce, fill, h, notice, prose, text } from './dom.js';
 import { count, ms, rate, time } from './format.js';
 import { Live } from './live.js';
 import { passwordDialog, signInPage } from './signin.js';
@@ -107,6 +107,9 @@ async function signOut() {
   begin();
 }
 
+let moved = false;
+const root = (element) => element !== document.body && parts.main.contains(element);
+
 function route() {
   if (!parts) return;
   const [name, ...rest] = location.hash.replace(/^#\/?/, '').split('/');
@@ -119,11 +122,14 @@ function route() {
   parts.links[view.name].scrollIntoView({ block: 'nearest', inline: 'nearest' });
   document.title = `${view.title} · Weir`;
   const body = h('div');
-  fill(parts.main, parts.trouble, h('div.head', h('h1', view.title), h('p', view.about)), body);
+  fill(parts.main, parts.trouble, h('div.head', h('h1', view.title), h('p', prose(view.about))), body);
   const opened = view.open(body, { live, may, user, rest: rest.map(decodeURIComponent), go, get, post });
   shown = { view, ...opened };
   update(live);
   announce(`${view.title} view`);
+  // Who goes by keyboard goes on from the top of what was opened; views that ask for something put the focus there.
+  if (moved && !root(document.activeElement)) parts.main.focus({ preventScroll: true });
+  moved = true;
 }
 
 function go(path) {

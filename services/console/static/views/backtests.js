@@ -1,5 +1,5 @@
 // A policy on everything that was decided: what would have changed.
-import { announce, card, empty, facts, fill, h, notice, table, text } from '../dom.js';
+import { announce, card, empty, facts, fill, h, notice, prose, table, text } from '../dom.js';
 import { count, percent, time } from '../format.js';
 
 const ROUTE = 'POST /api/backtests';
@@ -10,7 +10,7 @@ export const view = {
   title: 'Backtests',
   about: 'What a policy would have done with everything decided so far, by the same code as live; velocity, fuses and budget included.',
   open(root, { get, post, may, rest, go }) {
-    const list = h('div');
+    const list = h('div', h('p.boot', 'Looking…'));
     const one = h('div');
     const run = h('div');
     fill(root, h('div.stack', list, one, run));
@@ -24,7 +24,7 @@ export const view = {
           found.backtests.map((row) => ({ pick: () => go(`backtests/${encodeURIComponent(row.name)}`), selected: row.name === rest[0], cells: [h('a', { href: `#/backtests/${encodeURIComponent(row.name)}` }, time(row.run_ms)), h('span.mono', row.policy_version), row.against ?? 'what was decided', count(row.events), `${count(row.changed)} (${percent(row.changed / Math.max(1, row.events), 2)})`, row.by ?? ''] })))
           : empty('None yet.', 'Run one below, or with `weir policy backtest my-policy.yaml`.')));
         if (may(ROUTE) && found.can_run) fill(run, form());
-        else fill(run, h('p.hint', found.can_run ? 'Running one needs the role risk, supervisor or admin.' : 'This console runs beside no data directory: run `weir policy backtest` where the mesh keeps its data.'));
+        else fill(run, h('p.hint', prose(found.can_run ? 'Running one needs the role risk, supervisor or admin.' : 'This console runs beside no data directory: run `weir policy backtest` where the mesh keeps its data.')));
       } catch (problem) {
         fill(list, notice('bad', 'Not now.', problem.message));
       }

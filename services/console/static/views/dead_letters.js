@@ -14,7 +14,7 @@ export const view = {
     const code = h('select', { onchange: load }, h('option', { value: '' }, 'all causes'));
     const again = h('button', { type: 'button', disabled: true, onclick: ask }, 'Send once more');
     const said = h('p.hint', { role: 'status' });
-    const list = h('div');
+    const list = h('div', h('p.boot', 'Looking…'));
     fill(root, h('div.stack', h('div.row', h('label', 'Cause', code), h('button', { type: 'button', onclick: load }, 'Look again'), may(ROUTE) ? again : null, said), list));
     load();
 

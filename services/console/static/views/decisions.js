@@ -3,6 +3,7 @@ import { lines } from '../charts.js';
 import { bars, card, empty, fill, h, table, text } from '../dom.js';
 import { clock, count, minute, money, ms, percent, rate, score } from '../format.js';
 
+const SHOWN = 25;
 const ACTIONS = ['approve', 'challenge', 'review', 'decline'];
 
 export const view = {
@@ -50,7 +51,7 @@ export const view = {
         const { sampled, hits, reasons: first } = tick.rules;
         fill(rules, shares(hits, sampled, 'No rule has hit in the last minute.'));
         fill(reasons, shares(first, sampled, 'No decision in the last minute.'));
-        if (!paused) fill(tail, newest(tick.tail.filter((row) => !only.value || row.action === only.value), go));
+        if (!paused) fill(tail, newest(tick.tail.filter((row) => !only.value || row.action === only.value).slice(0, SHOWN), go));
       },
     };
   },
@@ -74,7 +75,7 @@ function newest(rows, go) {
         h('a.mono.clip', { href: `#/${path}`, title: row.event_id }, row.event_id),
         h('span.mono.clip', { title: row.customer_id }, row.customer_id),
         money(row.amount_minor, row.currency), score(row.score), h('span', { class: `action ${row.action}` }, row.action),
-        row.reasons[0]?.text ?? '', ms(row.latency_ms),
+        h('span.one', { title: row.reasons[0]?.text ?? '' }, row.reasons[0]?.text ?? ''), ms(row.latency_ms),
       ],
     };
   }));

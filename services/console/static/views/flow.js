@@ -54,14 +54,15 @@ function hop(row) {
   const dot = h('span.dot');
   const state = h('span.unseen');
   const perSecond = h('span');
-  const line = h('div');
+  const line = h('div.line');
   const [lag, age, step, instances, version] = [h('dd'), h('dd'), h('dd'), h('dd'), h('dd')];
+  const inForce = h('dt', 'in force');
   const says = h('p.says');
   const root = h('li.hop',
     h('div.lead', h('h3', dot, row.name, state), h('div.rate', perSecond, h('span.unit', ' /s'))),
     line,
     h('dl', h('dt', 'waiting'), lag, h('dt', { title: 'Age of the newest record of the last batch when it was committed' }, 'input age'), age,
-      h('dt', { title: 'Thinking time for one record' }, 'work'), step, h('dt', 'instances'), instances, h('dt', 'in force'), version),
+      h('dt', { title: 'Thinking time for one record' }, 'work'), step, h('dt', 'instances'), instances, inForce, version),
     says);
   root.title = `${row.inputs.join(', ')} → ${row.outputs.join(', ')}${row.state ? `\nkeeps ${row.state}` : ''}`;
   return {
@@ -78,7 +79,8 @@ function hop(row) {
       text(step, now.step_us === null ? '–' : `${Math.round(now.step_us)} µs`);
       text(instances, `${now.ready} of ${now.instances}`);
       const versions = Object.entries(now.versions).filter(([what]) => what !== 'feature_set' && what !== 'feature set');
-      text(version, versions.map(([, found]) => found).join(', ') || '–');
+      text(version, versions.map(([, found]) => found).join(', '));
+      inForce.hidden = version.hidden = versions.length === 0;
       version.title = Object.entries(now.versions).map(([what, found]) => `${what} ${found}`).join('\n');
       const unwell = now.health === 'up' ? [] : [now.halted || `${WORDS[now.health]}. ${now.last_error}`];
       text(says, [...unwell, ...now.notes].join(' · '));

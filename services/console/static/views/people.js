@@ -13,7 +13,7 @@ export const view = {
     fill(root, h('p.boot', 'Reading…'));
     get('/api/users').then(
       (found) => fill(root, h('div.stack', card('Users', null, table('Users', [{ head: 'user' }, { head: 'role' }, { head: 'may' }, { head: 'password set', tight: true }], found.users.map((user) => [h('strong', user.name), user.role, WORDS[user.role], time(user.changed_ms)]))),
-        notice('calm', 'Changed on the command line, where the data is.', 'weir users add NAME --role analyst · weir users role NAME risk · weir users password NAME · weir users remove NAME'))),
+        notice('calm', 'Changed on the command line, where the data is.', '`weir users add NAME --role analyst`', '`weir users role NAME risk`', '`weir users password NAME`', '`weir users remove NAME`'))),
       (problem) => fill(root, notice('bad', 'Not now.', problem.message)),
     );
     return {};

@@ -87,8 +87,10 @@ function contributions(scored) {
 }
 
 function conditions(rows) {
-  return card('Why, and why not', 'how each condition that the policy looked at stood', h('dl.facts', rows.flatMap((one) => [
-    h('dt', h('span.chip', { class: { yes: 'warn', no: '', unknown: 'accent' }[one.held] }, one.held), ` ${one.of}`), h('dd.mono', one.text)])));
+  const groups = new Map();
+  for (const one of rows) groups.set(one.of, [...(groups.get(one.of) ?? []), one]);
+  return card('Why, and why not', 'how each condition that the policy looked at stood', h('dl.facts.wide', [...groups].flatMap(([of, tests]) => [
+    h('dt', of), h('dd.tests', tests.map((one) => h('span', h('span.chip', { class: { yes: 'warn', no: '', unknown: 'accent' }[one.held] }, one.held), ' ', h('code', one.text))))])));
 }
 
 function trail(event) {
