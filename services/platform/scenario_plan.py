@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ DAYS = DRIFT_SHIFT_DAY + 28
 LABEL_DELAY = "7d"
 REVIEWED = 60  # customers that analysts of the loop look into each evening
 PER_DAY = 20  # payments a day at which precision is measured: the review budget
-# A mesh alone waits for its midnights most of the time, four fill two cores; each wants 2 GB.
-SIDE_BY_SIDE_MAX = 4
+# One mesh fills a core, and while it waits for one it asks and looks no less; each wants 2 GB.
+SIDE_BY_SIDE_MAX = max(1, os.cpu_count() or 1)
 RUN_BYTES = 2_500_000_000
 PARTITIONS = 4
 # Labels and analysts come when event time stands, so how much of a day is on its way at once changes nothing.

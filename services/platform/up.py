@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 _TURN_S = 0.05
 GATEWAY_PORT, CONSOLE_PORT = 8088, 8600  # the usual ones
-_LOOK_EVERY_S = 1.0
 _DRAIN_TURN_S = 0.1
 STAGES_START_S_MAX = 120.0  # measured: 2.5; a state that is rebuilt from a long log takes longer
 # Somebody else may go on sending after our own input has ended.
@@ -254,7 +253,7 @@ class _Mesh:
 
     def _look_now_and_then(self, tail: DecisionTail) -> None:
         if time.monotonic() >= self._look_at_s:
-            self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+            self._look_at_s = time.monotonic() + self._view.every_s
             self._look(tail)
 
     def _look(self, tail: DecisionTail) -> None:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from services.platform.observe import StageStatus
 
+_PICTURE_EVERY_S = 1.0
 _LINE_EVERY_S = 5.0
 _REDRAWS_PER_S = 2
 _BAR_WIDTH = 40
@@ -48,6 +49,11 @@ class View:
         self._started_s = started_s
         self._live: Live | None = None
         self._line_at_s = 0.0
+
+    @property
+    def every_s(self) -> float:
+        """How often there is something new to show; asking a mesh oftener would cost it for nothing."""
+        return _PICTURE_EVERY_S if self._console.is_terminal else _LINE_EVERY_S
 
     def happened(self, line: str) -> None:
         """Something that a person wants to know, with the seconds since the start."""
