@@ -44,7 +44,7 @@ def audit_entry(
         raise ValueError(
             f"detail of {action} on {subject} has {len(text)} characters; name the subject, not its content"
         )
-    why = why[:WHY_CHARACTERS_MAX]
+    why = one_line(why)[:WHY_CHARACTERS_MAX]
     said = "\x1f".join((str(time_ms), actor, role, action, subject, why, origin, text))
     return {
         "audit_id": blake2b(said.encode(), digest_size=12).hexdigest(),
@@ -57,6 +57,11 @@ def audit_entry(
         "origin": origin,
         "detail": text,
     }
+
+
+def one_line(text: str) -> str:
+    """``text`` as people wrote it, without line ends and what could move a terminal's cursor."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
 def audit_record(entry: AuditEntry) -> OutRecord:

@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
+from services.mesh.audit import one_line
 from services.mesh.errors import WeirError
 from services.mesh.identity import identity_of
 from services.mesh.records import Action, Label, ReviewOpened, ReviewResolution
@@ -40,11 +41,15 @@ RefusalCode = Literal[
     "needs_supervisor",
     "own_opinion",
     "reason_missing",
+    "name_invalid",
+    "too_many_held",
     "busy",
 ]
 
 # An analyst looks at an ordinary alert for a few minutes, at a hard one for a quarter of an hour; the console renews.
 CLAIM_MS: Final = 15 * 60_000
+# Nobody works on more at once; who takes and takes would keep cases from the others for a quarter of an hour.
+CLAIMS_MAX: Final = 10
 WHY_CHARACTERS_MAX: Final = 2_000
 NAME_CHARACTERS_MAX: Final = 128
 
@@ -212,7 +217,7 @@ def judged(filed: Filed, who: Person, verdict: Label, why: str, now_ms: int, clo
         raise _not_held(filed, who, now_ms)
     if pending is not None and pending.is_sent and who.role != "supervisor":
         raise Refused("judged", f"case {case.case_id} has its verdict, which is on its way; take another one")
-    why = " ".join(why.split())
+    why = one_line(why)
     if not why:
         raise Refused("reason_missing", f"case {case.case_id}: a verdict needs a reason; say what you saw")
     if case.is_disputed and who.role != "supervisor":

@@ -27,6 +27,7 @@ from services.mesh.ports import OutRecord
 from services.mesh.records import Label
 from services.mesh.review import (
     CLAIM_MS,
+    CLAIMS_MAX,
     NAME_CHARACTERS_MAX,
     SHELVES,
     Filed,
@@ -137,6 +138,9 @@ class ReviewDesk:
     def claim(self, case_id: str | None, who: Person, now_ms: int) -> Step:
         """Take the case, or without one the best that ``who`` may take; renews a claim that holds. Raises Refused."""
         _check_name(who)
+        mine = [i for i, (name, until_ms) in self._queue.held().items() if name == who.name and until_ms > now_ms]
+        if len(mine) >= CLAIMS_MAX and case_id not in mine:
+            raise Refused("too_many_held", f"{who.name} holds {len(mine)} cases; judge or release one first")
         for _ in range(_TRIES_MAX):
             before = self.case(case_id) if case_id else self._best(who, now_ms)
             after = claimed(before, who, now_ms, self._claim_ms)
@@ -233,7 +237,7 @@ class ReviewDesk:
 def _check_name(who: Person) -> None:
     if not who.name.strip() or len(who.name) > NAME_CHARACTERS_MAX or not who.name.isprintable():
         raise Refused(
-            "not_held", f"analyst {who.name[:40]!r}: a name has 1 to {NAME_CHARACTERS_MAX} printable characters"
+            "name_invalid", f"analyst {who.name[:40]!r}: a name has 1 to {NAME_CHARACTERS_MAX} printable characters"
         )
 
 

@@ -186,9 +186,10 @@ class ReviewHandler:
         book, endings, records = self._book, dict[str, Ending](), 0
         book.begin(partition, next_decision)
         first, end = self._written.ends(partition)
-        look_back_ms = self._settings.rules.expiry_ms + LOOK_BACK_MARGIN_MS
-        start = max(first, self._written.since(partition, self._clock.now_ms() - look_back_ms))
-        for batch in self._written.read(partition, start, end) if start < end else ():
+        if first < end:
+            look_back_ms = self._settings.rules.expiry_ms + LOOK_BACK_MARGIN_MS
+            first = max(first, self._written.since(partition, self._clock.now_ms() - look_back_ms))
+        for batch in self._written.read(partition, first, end) if first < end else ():
             for record in batch:
                 move = review_of(record.value)
                 ending = book.read(partition, move)

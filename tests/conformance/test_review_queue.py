@@ -12,7 +12,7 @@ import pytest
 from services.mesh.adapters.memory_review import MemoryReviewQueue
 from services.mesh.adapters.redis_review import RedisReviewQueue
 from services.mesh.adapters.redis_store import connect
-from services.mesh.review import Case, Claim, Filed, Person, Refused, case_id_of
+from services.mesh.review import CLAIMS_MAX, Case, Claim, Filed, Person, Refused, case_id_of
 from services.mesh.review_desk import ReviewDesk, ReviewQueue
 
 NOW_MS = 1_800_000_000_000
@@ -162,6 +162,17 @@ def test_each_analyst_gets_the_best_case_that_is_free(queue: ReviewQueue) -> Non
     assert refused.value.code == "queue_empty"
     assert desk.claim(None, OMAR, NOW_MS + 1_000).filed.case.event_id == "b"
     assert desk.cases(mine="vera", now_ms=NOW_MS + 1_000) == []
+
+
+def test_nobody_holds_more_than_a_hand_can(queue: ReviewQueue) -> None:
+    put(queue, *(filed(f"e-{number}", number) for number in range(CLAIMS_MAX + 1)))
+    desk = ReviewDesk(queue, "test", claim_ms=1_000)
+    taken = [desk.claim(None, VERA, NOW_MS).filed.case.case_id for _ in range(CLAIMS_MAX)]
+    with pytest.raises(Refused, match="judge or release one first"):
+        desk.claim(None, VERA, NOW_MS)
+    assert desk.claim(taken[0], VERA, NOW_MS).filed.holder(NOW_MS) == "vera"  # renews
+    assert desk.claim(None, OMAR, NOW_MS).filed.case.case_id not in taken
+    assert desk.claim(None, VERA, NOW_MS + 1_000).filed.case.case_id == taken[0]
 
 
 def test_a_released_case_is_the_next_ones(queue: ReviewQueue) -> None:

@@ -38,6 +38,10 @@ def test_a_long_reason_is_cut_and_a_huge_detail_refused() -> None:
         audit_entry(**SAID, detail={"a": "x" * DETAIL_CHARACTERS_MAX})
 
 
+def test_a_reason_is_one_line_that_no_terminal_obeys() -> None:
+    assert audit_entry(**SAID, why=" two\nlines\t and \x1b[2J\x00bell\u202e ")["why"] == "two lines and [2Jbell"
+
+
 def test_the_trail_is_searched_by_subject_kind_actor_and_action() -> None:
     entries = [
         audit_entry(**{**SAID, "subject": subject, "actor": actor, "action": action})
