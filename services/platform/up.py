@@ -21,7 +21,7 @@ from rich.console import Console
 from services.decisions.evaluate import BOOTSTRAP_MODEL
 from services.mesh.errors import Fatal, Transient
 from services.mesh.signing import generate_signing_key
-from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP, REVIEW, STAGES
+from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP, RETRAINING, REVIEW, STAGES
 from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
@@ -43,6 +43,7 @@ from services.platform.stages import (
     console_spec,
     drift_spec,
     gateway_spec,
+    health_file,
     lookup_spec,
     retraining_spec,
     service_of,
@@ -152,6 +153,8 @@ class _Mesh:
         self._view.happened(f"topics and schemas after {time.monotonic() - began_s:.1f} s")
         self._signing_key, public_key = _keys(self._data.path / "keys")
         extra = {"WEIR_MODEL_KEYS": str(public_key), **settings.environment}
+        for name in (DRIFT.name, RETRAINING.name):  # they start later; where they answered in an earlier run is no news
+            health_file(self._data, name).unlink(missing_ok=True)
         specs = stage_specs(self._data, endpoints, settings.partitions, settings.instances, extra)
         specs.append(lookup_spec(self._data, endpoints))
         gateway_port = self._lease(GATEWAY.name, GATEWAY_PORT)
