@@ -104,7 +104,7 @@ export function bars(rows) {
 
 /** Values by name, as deep as they are; what is empty is left out. */
 export function facts(object) {
-  const rows = Object.entries(object).filter(([, value]) => value !== null && value !== undefined && value !== '');
+  const rows = Object.entries(object).filter(([, value]) => value !== null && value !== undefined && value !== '' && !(Array.isArray(value) && value.length === 0));
   return h('dl.facts', rows.flatMap(([name, value]) => (name.endsWith('time_ms') && typeof value === 'number'
     ? [h('dt', name.replace(/_ms$/, '').replaceAll('_', ' ')), h('dd', exact(value))]
     : [h('dt', name.replaceAll('_', ' ')), h('dd', shown(value))])));

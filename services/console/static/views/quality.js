@@ -33,13 +33,14 @@ export const view = {
       timer = setTimeout(load, EVERY_MS);
     }
     function draw({ report, alerts, moves }) {
-      const parts = [held(alerts.open)];
+      const parts = [];
       if (!report) {
-        parts.push(card('Precision', null, empty('No report yet.', 'Drift writes one after its first whole day of event time.')));
+        parts.push(card('Precision', null, empty('No report yet.', 'Drift writes one after its first whole day of event time.')), held(alerts.open));
       } else {
         chart = precision(report);
         parts.push(card(`Precision at ${report.settings.budget_per_day} alerts a day`, `model ${report.model.champion}${report.model.has_reference ? '' : ', without a reference'} · event time ${dayOf(report.event_time_ms)}`,
           report.days.length ? chart.element : empty('No whole day yet.', 'Each day of event time adds a point.'), explained()));
+        parts.push(held(alerts.open));
         parts.push(card('What has moved', 'distance of each feature from training (PSI), by day', heat(report.days)));
       }
       parts.push(card('What was done', 'moves of models, by retraining or by people', done(moves)));
@@ -56,7 +57,7 @@ function held(open) {
   return card(`${open.length === 1 ? 'One alert holds' : `${open.length} alerts hold`}`, null, h('ul.moves', open.map((alert) => h('li',
     h('span.when', `since ${dayOf(alert.window_start_ms)}`),
     h('span', h(`span.chip.${alert.is_harm ? 'bad' : 'warn'}`, alert.is_harm ? 'harm' : 'change')),
-    h('div.why', h('strong', alert.text), h('p.who', `What is done: ${alert.action}`),
+    h('div.why', h('p', alert.text), h('p.who', `What is done: ${alert.action}`),
       h('details', h('summary', 'Evidence'), facts({ kind: alert.kind, subject: alert.subject, segment: alert.segment, model: alert.model_version, [alert.statistic]: alert.value, threshold: alert.threshold, records: alert.records, ...parsed(alert.evidence) })))))));
 }
 

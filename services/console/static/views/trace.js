@@ -80,9 +80,9 @@ function contributions(scored) {
   return card('Why this score', `SHAP values, in log odds${scored.explanation_status === 'partial' ? '; partly computed' : ''}`, h('div.shap', scored.contributions.map((one) => {
     const share = (50 * Math.abs(one.contribution)) / most;
     const up = one.contribution > 0;
-    return [h('span', one.feature), h('span.mono', Number(one.value).toLocaleString('en', { maximumFractionDigits: 3 })),
+    return h('div.line', h('span', one.feature), h('span.mono', Number(one.value).toLocaleString('en', { maximumFractionDigits: 3 })),
       h('div.track', { 'aria-hidden': 'true' }, h(`div.fill.${up ? 'up' : 'down'}`, { left: `${up ? 50 : 50 - share}%`, width: `${share}%` })),
-      h('span.n', `${up ? '+' : '−'}${Math.abs(one.contribution).toFixed(3)}`)];
+      h('span.n', `${up ? '+' : '−'}${Math.abs(one.contribution).toFixed(3)}`));
   })), h('p.hint', 'To the right: made fraud likelier. To the left: less likely.'));
 }
 
@@ -100,7 +100,7 @@ function trail(event) {
     ...event.outcomes.map((one) => ({ when: one.append_time_ms, where: one, body: facts({ outcome: one.label, by: one.source, id: one.outcome_id, observed: time(one.observed_time_ms), revises: one.revises }) })),
     ...event.orphans.map((one) => ({ when: one.append_time_ms, where: one, bad: true, body: facts({ outcome_given_up: one.outcome_id, why: one.orphan_reason }) })),
     ...event.labels.map((one) => ({ when: one.append_time_ms, where: one, body: facts({ label: one.label, version: one.label_version, by: one.label_source, after: duration(one.label_age_ms) }) })),
-  ];
+  ].sort((a, b) => (a.when ?? 0) - (b.when ?? 0));
   return h('ol.trail', steps.map((step) => h(`li${step.bad ? '.bad' : ''}`,
     h('div.where', h('strong', step.where.topic), h('span.mono', `[${step.where.partition}] @ ${step.where.offset}`), h('span.hint', step.when === null ? '' : exact(step.when)),
       step.delta === null || step.delta === undefined ? null : h('span.chip', `+${ms(step.delta)}`)), step.body)));
