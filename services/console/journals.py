@@ -118,21 +118,28 @@ class Alerts:
 
 
 class AuditTrail:
-    """``audit.v1``: who did what. An entry that was sent twice has one id and counts once."""
+    """``audit.v1``: who did what. An entry that was sent twice has one id and counts once.
+
+    What services tell (a case was opened, it overflowed) is far more, and must not push out what people did.
+    """
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._people: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._services: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def take(self, decoded: dict[str, Any], append_time_ms: int) -> None:
         """The next record."""
-        self._entries.setdefault(decoded["audit_id"], {**decoded, "append_time_ms": append_time_ms})
-        while len(self._entries) > TRAIL_MAX:
-            self._entries.popitem(last=False)
+        entries = self._services if decoded["role"] == "service" else self._people
+        entries.setdefault(decoded["audit_id"], {**decoded, "append_time_ms": append_time_ms})
+        while len(entries) > TRAIL_MAX:
+            entries.popitem(last=False)
 
     def about(self, subject: str) -> list[dict[str, Any]]:
         """What was done with ``subject``, the oldest first."""
-        return [entry for entry in self._entries.values() if entry["subject"] == subject]
+        found = [one for entries in (self._people, self._services) for one in entries.values()]
+        return sorted((one for one in found if one["subject"] == subject), key=lambda one: int(one["append_time_ms"]))
 
     def told(self) -> list[dict[str, Any]]:
         """The newest first."""
-        return list(self._entries.values())[: -ENTRIES_MAX - 1 : -1]
+        newest = [one for entries in (self._people, self._services) for one in list(entries.values())[-ENTRIES_MAX:]]
+        return sorted(newest, key=lambda one: -int(one["append_time_ms"]))

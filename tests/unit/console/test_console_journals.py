@@ -70,8 +70,8 @@ def test_alerts_hold_until_they_are_cleared_and_harm_comes_first() -> None:
     assert len(alerts.told()["entries"]) == 5
 
 
-def entry(number: int, subject: str = "case:1") -> dict[str, Any]:
-    return {"audit_id": str(number), "subject": subject, "actor": "vera"}
+def entry(number: int, subject: str = "case:1", role: str = "analyst") -> dict[str, Any]:
+    return {"audit_id": str(number), "subject": subject, "actor": "vera", "role": role}
 
 
 def test_the_trail_knows_what_was_done_with_a_case_and_counts_repeats_once() -> None:
@@ -80,6 +80,15 @@ def test_the_trail_knows_what_was_done_with_a_case_and_counts_repeats_once() -> 
         trail.take(entry(number, "case:1" if number < 3 else "case:2"), number)
     assert [found["audit_id"] for found in trail.about("case:1")] == ["1", "2"]
     assert [found["audit_id"] for found in trail.told()] == ["3", "2", "1"]
+
+
+def test_what_services_tell_pushes_out_nothing_that_people_did() -> None:
+    trail = AuditTrail()
+    trail.take(entry(-1), 0)
+    for number in range(TRAIL_MAX + 1):
+        trail.take(entry(number, role="service"), number)
+    assert trail.about("case:1")[0]["audit_id"] == "-1"
+    assert trail.told()[-1]["audit_id"] == "-1"
 
 
 def test_journals_stay_small() -> None:
