@@ -29,6 +29,7 @@ TESTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...] | None], ...] = (
     ("loadtests.replay", (), ("--quick", "--no-gate")),
     ("loadtests.recovery", (), ("--quick", "--no-gate")),
     ("loadtests.mesh", (), ("--quick", "--no-gate")),
+    ("loadtests.gateway", (), ("--quick", "--no-gate")),
     ("loadtests.exactness", (), ("--days", "2", "--kills", "3", "--losses", "1")),
 )
 

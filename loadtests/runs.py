@@ -78,8 +78,8 @@ class Run:
         shared = ("--kafka", kafka, "--run", plan.run, "--count", str(plan.count), "--rate", str(plan.rate))
         world = ("--place", *map(str, plan.place), "--seed", str(plan.seed))
         limits = ("--skip-s", str(plan.skip_s), "--limit-s", str(self._limit_s))
-        self._generator = _Helper("loadtests.generator", *shared, *world, "--topic", chain.source)
-        self._meter = _Helper("loadtests.meter", *shared, *limits, "--topic", chain.target, "--chain", chain.name)
+        self._generator = Helper("loadtests.generator", *shared, *world, "--topic", chain.source)
+        self._meter = Helper("loadtests.meter", *shared, *limits, "--topic", chain.target, "--chain", chain.name)
         self._begin_s = 0.0
         self._loaded: dict[str, Any] = {}
         self._sent: dict[str, Any] = {}
@@ -178,7 +178,7 @@ def carry_out(
     return [run.outcome for run in runs if run.outcome is not None]
 
 
-class _Helper:
+class Helper:
     """A helper process that talks JSON lines."""
 
     def __init__(self, module: str, *arguments: str) -> None:

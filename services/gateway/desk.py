@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -156,7 +155,7 @@ class Desk:
                 self.finder.find(key[0].decode(), key[1].decode()), _WAKE_SHARE * self._left_s(deadline_s)
             )
         except (Transient, TimeoutError) as error:
-            logging.info("decide: not looked up: %r", error)
+            self.telemetry.health.last_error = f"not looked up: {error!r}"  # at 200 a second, no line each
             return None
 
     async def _note_event(self, posted: Posted) -> None:

@@ -148,10 +148,12 @@ class Finder:
         """
         key = (event_id.encode(), customer_id.encode())
         # Notes before index: what is dropped from the notes meanwhile is then in the index.
-        noted = [place for topic in (DECISIONS, DEAD_LETTERS) if (place := self._recent.place(topic.name, key))]
+        latest, refused = (self._recent.place(topic.name, key) for topic in (DECISIONS, DEAD_LETTERS))
+        if latest is not None and (found := await self._read(latest, key)) is not None:
+            return found
         indexed, progress = await self._index.find(event_id, customer_id)
         for topic in (DECISIONS, DEAD_LETTERS):  # a decision outweighs refusals of other bodies
-            places = {place for place in (*noted, *indexed) if place.topic == topic.name}
+            places = {place for place in (*indexed, refused) if place is not None and place.topic == topic.name}
             for place in sorted(places, key=lambda each: each.offset, reverse=True):
                 found = await self._read(place, key)
                 if found is not None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from services.gateway.limits import AtWork
 from services.gateway.problem import MEDIA_TYPE, Problem
+from services.mesh.event_fields import EVENT_BYTES_MAX
 from services.mesh.ports import Clock
 from services.mesh.telemetry import StageTelemetry
 
@@ -55,13 +56,21 @@ class Gate:
             return
         began_s, metrics = self._clock.monotonic_s(), self._telemetry.metrics
         request_id = _given_id(scope) or self._new_id().encode()
-        status = 500
+        status, unread = 500, _has_long_body(scope)
+
+        async def take() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body"))
+            return message
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *SAFE_HEADERS, (b"x-request-id", request_id)]
+                if unread and not any(name == b"connection" for name, _ in message["headers"]):
+                    message["headers"].append((b"connection", b"close"))  # nobody waits for the rest of what is refused
             await send(message)
 
         try:
@@ -71,7 +80,7 @@ class Gate:
         else:
             metrics.set("weir_requests_at_work", self._at_work.count)
             try:
-                await self._app(scope, receive, answer)
+                await self._app(scope, take, answer)
             finally:
                 self._at_work.leave()
                 metrics.set("weir_requests_at_work", self._at_work.count)
@@ -84,6 +93,13 @@ class Gate:
 def _given_id(scope: Message) -> bytes | None:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return given if _REQUEST_ID.fullmatch(given) else None
+
+
+def _has_long_body(scope: Message) -> bool:
+    """Whether it may go on for long after its answer."""
+    headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
+    length = headers.get(b"content-length", b"0")
+    return b"transfer-encoding" in headers or not length.isdigit() or int(length[:18]) > EVENT_BYTES_MAX
 
 
 def _route(path: str) -> str:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
@@ -31,6 +31,13 @@ _STOP_S_MAX: Final = 1.0
 
 class NotSent(Transient):
     """The record never left this process."""
+
+
+class Delivery(NamedTuple):
+    """A record on its way, and the producer that answers for it."""
+
+    producer: Any
+    future: asyncio.Future[Any]
 
 
 class Publisher:
@@ -72,7 +79,7 @@ class Publisher:
     ) -> list[Transient | None]:
         """Append records (key, value), acknowledged together; for each, None or why nothing is promised."""
         end_s = time.monotonic() + self._ack_wait_s
-        handed_over: list[asyncio.Future[Any] | Transient] = []
+        handed_over: list[Delivery | Transient] = []
         for key, value in records:
             try:
                 left_s = end_s - time.monotonic()
@@ -107,60 +114,76 @@ class Publisher:
             await _stopped(producer)
 
     async def _connected(self) -> Any:
+        if self._producer is not None:
+            return self._producer
         async with self._opening:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._kafka,
-                    client_id="gateway",
-                    enable_idempotence=True,
-                    acks="all",
-                    linger_ms=0,  # while one request is on its way the next batch fills by itself
-                    request_timeout_ms=REQUEST_TIMEOUT_MS,
-                    retry_backoff_ms=_RETRY_MS,
-                )
-                try:
-                    await asyncio.wait_for(producer.start(), self._ack_wait_s)
-                except (TimeoutError, KafkaError) as error:
-                    await _stopped(producer)
-                    self._is_away(f"{error!r}")
-                    raise NotSent(f"broker {self._kafka} does not answer: {error!r}") from error
-                self._producer = producer
+                self._producer = await self._started()
                 self._answers()
             return self._producer
 
+    async def _started(self) -> Any:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._kafka,
+            client_id="gateway",
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,  # while one request is on its way the next batch fills by itself
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            retry_backoff_ms=_RETRY_MS,
+        )
+        try:
+            await asyncio.wait_for(producer.start(), self._ack_wait_s)
+        except (KafkaError, TimeoutError) as error:
+            await _stopped(producer)
+            self._is_away(f"{error!r}")
+            raise NotSent(f"broker {self._kafka} does not answer: {error!r}") from error
+        except asyncio.CancelledError:
+            await _stopped(producer)
+            raise
+        return producer
+
     async def _handed_over(
         self, topic: str, key: bytes, value: bytes, headers: Sequence[Header], limit_s: float
-    ) -> asyncio.Future[Any]:
-        producer = await self._connected()
-        partition = self._partitioner.partition_of(key)
-        try:
-            sending = producer.send(topic, value, key=key, partition=partition, headers=list(headers))
+    ) -> Delivery:
+        producer: Any = None
+
+        async def send() -> asyncio.Future[Any]:
+            nonlocal producer
+            producer = await self._connected()
+            partition = self._partitioner.partition_of(key)
             # Waits where the partition's batch is full: a broker that is away, or one that is too slow.
-            delivery: asyncio.Future[Any] = await asyncio.wait_for(sending, max(0.0, limit_s))
-            return delivery
-        except (TimeoutError, KafkaTimeoutError) as error:
+            sent: asyncio.Future[Any] = await producer.send(
+                topic, value, key=key, partition=partition, headers=list(headers)
+            )
+            return sent
+
+        try:
+            future = await asyncio.wait_for(send(), max(0.0, limit_s))
+            return Delivery(producer, future)
+        except (KafkaTimeoutError, TimeoutError) as error:
             self._is_away("takes nothing more")
-            raise NotSent(f"broker {self._kafka} takes nothing more at the moment") from error
+            raise NotSent(f"broker {self._kafka} takes nothing at the moment") from error
         except KafkaError as error:
             await self._give_up(producer, error)
             raise NotSent(f"broker {self._kafka}: {error!r}") from error
 
-    async def _acknowledged(self, delivery: asyncio.Future[Any], limit_s: float) -> None:
+    async def _acknowledged(self, delivery: Delivery, limit_s: float) -> None:
         # Not wait_for: that would cancel the delivery, which goes on whoever has stopped waiting.
-        done, _ = await asyncio.wait([delivery], timeout=max(0.0, limit_s))
+        done, _ = await asyncio.wait([delivery.future], timeout=max(0.0, limit_s))
         if not done:
             self._is_away("has not acknowledged in time")
             raise Transient(f"broker {self._kafka} has not acknowledged in time")
-        error = delivery.exception()
+        error = delivery.future.exception()
         if error is not None:
-            await self._give_up(self._producer, error)
+            await self._give_up(delivery.producer, error)
             raise Transient(f"broker {self._kafka}: {error!r}") from error
         self._answers()
 
     async def _give_up(self, producer: Any, error: BaseException) -> None:
-        logging.warning("producer given up: %r", error)
         self._is_away(f"{error!r}")
         if producer is not None and producer is self._producer:
+            logging.warning("producer given up: %r", error)
             self._producer = None
             await _stopped(producer)
 
@@ -172,5 +195,5 @@ class Publisher:
 
 
 async def _stopped(producer: Any) -> None:
-    with suppress(KafkaError, asyncio.TimeoutError):
+    with suppress(KafkaError, TimeoutError):
         await asyncio.wait_for(producer.stop(), _STOP_S_MAX)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
-from typing import Any
 
 from services.gateway.__main__ import main
-from services.gateway.publishing import Publisher
+from services.gateway.publishing import Delivery, Publisher
 
 
-async def at_once(self: Publisher, delivery: asyncio.Future[Any], limit_s: float) -> None:
+async def at_once(self: Publisher, delivery: Delivery, limit_s: float) -> None:
     """As if it had been acknowledged."""
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from services.gateway import door as door_module
 from services.gateway.app import make_app
 from services.gateway.desk import Desk
 from services.gateway.door import Door
@@ -279,7 +280,27 @@ def test_bodies_beyond_a_limit_are_refused_before_they_are_whole() -> None:
                 yield b" " * 10_000
 
         headers = {"authorization": "Bearer events:write", "content-type": "application/json"}
-        problem(await house.http.post("/v1/events", content=drip(), headers=headers), Kind.TOO_LARGE)
+        cut = await house.http.post("/v1/events", content=drip(), headers=headers)
+        problem(cut, Kind.TOO_LARGE)
+        assert cut.headers["connection"] == "close"  # nobody waits for the rest
+
+    in_house(work)
+
+
+def test_a_body_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_module, "BODY_S_MAX", 0.05)
+
+    async def work(house: House) -> None:
+        async def drip() -> Any:
+            for byte in json.dumps(EVENT).encode():
+                yield bytes([byte])
+                await asyncio.sleep(0.01)
+
+        headers = {"authorization": "Bearer events:write", "content-type": "application/json"}
+        cut = await house.http.post("/v1/events", content=drip(), headers=headers)
+        problem(cut, Kind.SLOW)
+        assert cut.headers["connection"] == "close"
+        assert house.ends.appended == []
 
     in_house(work)
 
