@@ -14,14 +14,14 @@ WorldName = Literal["frozen", "weekly", "loop"]
 WORLDS: tuple[WorldName, ...] = ("frozen", "weekly", "loop")
 
 SEEDS_DEFAULT = (1, 2, 3, 4, 5)
-DAYS = DRIFT_SHIFT_DAY + 28
+DAYS = DRIFT_SHIFT_DAY + 21
 LABEL_DELAY = "7d"
 REVIEWED = 60  # customers that analysts of the loop look into each evening
 PER_DAY = 20  # payments a day at which precision is measured: the review budget
 # One mesh fills a core, and while it waits for one it asks and looks no less; each wants 2 GB.
 SIDE_BY_SIDE_MAX = max(1, os.cpu_count() or 1)
 RUN_BYTES = 2_500_000_000
-PARTITIONS = 4
+PARTITIONS = 2  # a thousand payments a day; each one more is more markers, fetches and commits
 # Labels and analysts come when event time stands, so how much of a day is on its way at once changes nothing.
 WINDOW = "1d"
 UNUSED = ("gateway", "console", "review", "lookup")  # nobody asks, nobody looks
