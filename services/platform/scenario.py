@@ -75,7 +75,8 @@ def scenario(name: str, seeds: Sequence[int], data_dir: Path, console: Console) 
     folder = data_dir / "scenario"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    runs = [Run(seed, world, folder / f"seed-{seed}-{world}") for seed in seeds for world in ("weekly", "loop")]
+    # The longer ones first, or the last one ends alone.
+    runs = [Run(seed, world, folder / f"seed-{seed}-{world}") for world in ("loop", "weekly") for seed in seeds]
     side_by_side = max(1, min(SIDE_BY_SIDE_MAX, psutil.virtual_memory().available // RUN_BYTES))
     console.print(
         f"{len(runs)} meshes, {side_by_side} at a time: {DAYS} days of about 1,060 payments, shift on day "
