@@ -25,7 +25,7 @@ FROM python:${PYTHON}
 # numpy and xgboost would each start a thread pool; every stage is one thread by design.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # A named volume takes over its owner from the directory that it is first mounted on.
-RUN useradd --system --uid 10001 weir && install -d -o weir -g weir -m 0750 /keys /state
+RUN useradd --system --uid 10001 weir && install -d -o weir -g weir -m 0750 /keys /state /lookup /drift
 COPY --from=build /venv /venv
 COPY infra/deploy.py /opt/weir/deploy.py
 USER weir

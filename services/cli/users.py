@@ -11,7 +11,7 @@ from services.cli.shared import Commands, add_json, add_mesh, print_json, print_
 from services.console import passwords
 from services.console.access import ROLES, Role
 from services.console.users import FILE_NAME, Users
-from services.mesh.errors import Fatal
+from services.mesh.errors import Fatal, WeirError
 from services.platform.first_admin import made_password, user_with
 
 
@@ -22,6 +22,11 @@ def add(commands: Commands) -> None:
         help="who may sign in to the console: add, list, remove, role, password",
         epilog="example: weir users list",
     )
+    add_actions(parser)
+
+
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """Its actions, under ``weir`` or alone."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     new = actions.add_parser(
         "add",
@@ -140,3 +145,20 @@ def _say(given: argparse.Namespace, line: str, password: str | None) -> None:
     print_line(line)
     if password:
         print_line(f"password, shown this once: {password}")
+
+
+def main() -> int:
+    """In a container that holds only the console: ``python -m services.cli.users list --data-dir D``."""
+    parser = argparse.ArgumentParser(prog="python -m services.cli.users", description="Who may sign in to the console.")
+    add_actions(parser)
+    given = parser.parse_args()
+    try:
+        status: int = given.run(given)
+    except WeirError as error:
+        sys.stderr.write(f"weir: {error}\n")
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Request, Response
@@ -105,11 +106,11 @@ def add_backtests(app: FastAPI, backtests: Backtests) -> None:
 
     @app.get("/api/backtests")
     async def listed() -> Response:
-        return answer({"backtests": backtests.listed(), "can_run": backtests.can_run})
+        return answer({"backtests": await asyncio.to_thread(backtests.listed), "can_run": backtests.can_run})
 
     @app.get("/api/backtests/{name}")
     async def one(name: str) -> Response:
-        return answer(backtests.one(name))
+        return answer(await asyncio.to_thread(backtests.one, name))
 
     @app.post("/api/backtests")
     async def run(request: Request, sent: Backtest) -> Response:

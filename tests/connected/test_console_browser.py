@@ -301,7 +301,12 @@ def load(mesh: Mesh) -> Iterator[None]:
             more = [
                 {"amount_minor": 300 + 7 * n % 9_000, "terminal_id": f"t-{n % 9}"} for n in range(number, number + 20)
             ]
-            mesh.send(*(event(f"load-{number + n}", customer_id=f"c-{n % 900}", **one) for n, one in enumerate(more)))
+            mesh.send(
+                *(
+                    event(f"load-{number + n}", customer_id=f"c-{(number + n) % 900}", **one)
+                    for n, one in enumerate(more)
+                )
+            )
             if number % 400 == 0:
                 mesh.send(event(f"large-{number}", amount_minor=260_000), event(f"wrong-{number}", typo=1))
             number += 20
