@@ -122,11 +122,7 @@ class Desk:
     async def find(self, event_id: str, customer_id: str) -> Decided | NotYet:
         """What became of an event. Raises Problem: unknown, refused, or it cannot be told now."""
         try:
-            try:
-                found = await self.finder.find(event_id, customer_id)
-            except Transient:  # what the index has not taken in yet has to be followed
-                await self.follower.wake(_FIND_S_MAX)
-                found = await self.finder.find(event_id, customer_id)
+            found = await self._found(event_id, customer_id)
         except Transient as error:
             detail = f"it cannot be told now whether there is a decision: {error}"
             raise Problem(Kind.BEHIND, detail, retry_after_s=RETRY_S) from error
@@ -146,6 +142,18 @@ class Desk:
         """The process ends: who waits is told so."""
         self.stopping = True
         self.waiters.tell_all(NotYet("stopping"))
+
+    async def _found(self, event_id: str, customer_id: str) -> Decided | Refused | None:
+        """What became of it; None only of who follows: the index trails by a second. Raises Transient."""
+        follows = self.follower.is_awake
+        try:
+            found = await self.finder.find(event_id, customer_id)
+        except Transient:
+            found, follows = None, False
+        if found is None and not follows:
+            await self.follower.wake(_FIND_S_MAX)
+            found = await self.finder.find(event_id, customer_id)
+        return found
 
     async def _known(self, key: Key, deadline_s: float) -> Decided | Refused | None:
         """What has become of it already, as far as that can be told before half of the time is over."""

@@ -30,6 +30,7 @@ FORGET_EVERY_S: Final = 1.0
 # At most so far before the end: 2 s of a fast mesh. Beyond, the index is asked again later.
 BACK_MAX: Final = 20_000
 _TURN_MS: Final = 500
+_CATCHING_UP_MS: Final = 50
 _RETRY_S: Final = 0.5
 _OPEN_S_MAX: Final = 10.0
 
@@ -50,6 +51,11 @@ class Follower:
         self._wanted = asyncio.Event()
         self._asked_s = float("-inf")
         self._next: dict[Where, int] = {}
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether it follows."""
+        return self._awake.is_set()
 
     async def wake(self, limit_s: float) -> None:
         """Return once it misses nothing. Raises Transient when that takes longer than ``limit_s``."""
@@ -84,8 +90,8 @@ class Follower:
         )
         try:
             await asyncio.wait_for(consumer.start(), _OPEN_S_MAX)
-            await self._place(consumer)
-            await self._read(consumer)
+            ends = await self._place(consumer)
+            await self._read(consumer, ends)
         except TimeoutError as error:
             raise OSError(f"broker {self._kafka} does not answer") from error
         finally:
@@ -94,14 +100,14 @@ class Follower:
             with suppress(KafkaError):
                 await consumer.stop()
 
-    async def _place(self, consumer: Any) -> None:
-        """Where the last connection was, or else where the index ends."""
+    async def _place(self, consumer: Any) -> dict[TopicPartition, int]:
+        """Where the last connection was, or else where the index ends; returns where the partitions end now."""
         wheres = [
             TopicPartition(t.name, number) for t in (DECISIONS, DEAD_LETTERS) for number in range(self._partitions)
         ]
         consumer.assign(wheres)
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(wheres)
         if not self._next:
-            ends = await consumer.end_offsets(wheres)
             indexed = await self._progress()
             for where in wheres:
                 place, end = (where.topic, where.partition), ends[where]
@@ -109,12 +115,16 @@ class Follower:
             self._recent.begin(self._next)
         for where in wheres:
             consumer.seek(where, self._next[where.topic, where.partition])
+        return ends
 
-    async def _read(self, consumer: Any) -> None:
-        self._awake.set()
+    async def _read(self, consumer: Any, ends: Mapping[TopicPartition, int]) -> None:
         forget_s = time.monotonic() + FORGET_EVERY_S
         while True:
-            for where, records in (await consumer.getmany(timeout_ms=_TURN_MS)).items():
+            # Whoever wakes us may be asking for what lies before those ends.
+            if not self.is_awake and all([await consumer.position(where) >= end for where, end in ends.items()]):
+                self._awake.set()
+            fetched = await consumer.getmany(timeout_ms=_TURN_MS if self.is_awake else _CATCHING_UP_MS)
+            for where, records in fetched.items():
                 self._take(where.topic, where.partition, records)
             now_s = time.monotonic()
             if now_s >= forget_s:
@@ -123,6 +133,7 @@ class Follower:
             if now_s - self._asked_s > ASLEEP_AFTER_S and not len(self._waiters):
                 self._wanted.clear()
                 self._next.clear()
+                self._recent.begin({})
                 return
 
     def _take(self, topic: str, partition: int, records: list[Any]) -> None:

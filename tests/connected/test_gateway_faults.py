@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,24 +10,38 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+from aiokafka import AIOKafkaProducer
 from gateway_client import GatewayProcess, caller, new_token, payment, records_of
 from weir_process import Up, summary_of
 
+from services.gateway import following
+from services.gateway.following import Follower
+from services.gateway.recent import Recent
+from services.gateway.verdicts import Decided
+from services.gateway.waiting import Waiters
+from services.mesh.adapters.system_clock import SystemClock
+from services.mesh.codec import Codec
+from services.mesh.partitioner import Partitioner
 from services.mesh.prefix import ids_of
+from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DEAD_LETTERS, DECISIONS, EVENTS_RAW
 from services.platform.deploy import deploy
 from services.platform.servers import Servers, running
 
 pytestmark = [pytest.mark.connected, pytest.mark.faults, pytest.mark.timeout(300)]
 
+DECISION = Codec("decision.v1.avsc")
+EXAMPLES = Path(__file__).parents[2] / "schemas/examples/decision.v1"
+EXAMPLE = json.loads((EXAMPLES / "ordinary.json").read_text()) | {"vector": b"1234"}
 RETRY_S = 0.1
 FROZEN_EVENTS = 30
 
@@ -149,3 +164,67 @@ def test_a_202_before_the_acknowledgement_would_be_broken(
     else:
         assert set(answers.values()) == {202}
         assert broken, "the control has to break its word, or the test above proves nothing"
+
+
+def decision(event_id: str) -> bytes:
+    """A decision of customer ``c``."""
+    return DECISION.encode(EXAMPLE | {"event_id": event_id, "customer_id": "c"})
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 15
+    while not is_true():
+        assert time.monotonic() < end_s
+        await asyncio.sleep(0.02)
+
+
+def test_following_begins_where_the_index_ends_and_falls_asleep_when_nobody_asks(
+    own_servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "ASLEEP_AFTER_S", 1.0)
+    kafka, where = own_servers.endpoints.kafka, (DECISIONS.name, Partitioner(8).partition_of(b"c"))
+    indexed: dict[tuple[str, int], int] = {}
+
+    async def progress() -> dict[tuple[str, int], int]:
+        return indexed
+
+    async def work() -> None:
+        recent, waiters, heard = Recent(), Waiters(), list[Decided]()
+        telemetry = StageTelemetry("gateway", SystemClock())
+        follower = Follower(kafka, 8, progress, recent, waiters, telemetry)
+
+        def is_noted(event_id: str) -> bool:
+            return recent.place(DECISIONS.name, (event_id.encode(), b"c")) is not None
+
+        async with AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=True) as producer:
+
+            async def decide(event_id: str) -> int:
+                sent = await producer.send_and_wait(where[0], decision(event_id), key=b"c", partition=where[1])
+                return int(sent.offset)
+
+            first = await decide("indexed")
+            indexed[where] = first + 1
+            await decide("before")
+            running = asyncio.create_task(follower.run())
+            await follower.wake(10)
+            assert is_noted("before")
+            waiters.add((b"waited", b"c"), heard.append)
+            await decide("waited")
+            await until(lambda: bool(heard))
+            assert heard[0].told["event_id"] == "waited"
+            assert not is_noted("indexed")
+            assert recent.covers(where, first + 1)
+            assert not recent.covers(where, first)
+            waiters.remove((b"waited", b"c"), heard.append)
+            await until(lambda: not follower.is_awake)
+            await decide("asleep")
+            await asyncio.sleep(0.5)
+            assert not is_noted("asleep")
+            await follower.wake(10)
+            assert is_noted("asleep")
+            assert recent.covers(where, first + 1)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    asyncio.run(work())

@@ -36,6 +36,8 @@ class Ends:
         self.failure: Transient | None = None
         self.found: Decided | Refused | None = None
         self.unclear = False
+        self.is_awake = True
+        self.decided_unseen: Decided | None = None  # found by who follows
         self.on_append: Callable[[bytes], None] = lambda value: None
 
     async def append(self, topic: str, key: bytes, value: bytes, headers: Any, wait_s: float | None = None) -> None:
@@ -51,6 +53,8 @@ class Ends:
     async def wake(self, limit_s: float) -> None:
         if self.unclear:
             raise Transient("cannot be followed")
+        self.is_awake = True
+        self.found = self.found or self.decided_unseen
 
     async def find(self, event_id: str, customer_id: str) -> Decided | Refused | None:
         if self.unclear:

@@ -208,6 +208,14 @@ def test_outcomes_have_conflicts_of_their_own() -> None:
     at_desk(work)
 
 
+def test_who_does_not_follow_never_says_that_there_is_nothing() -> None:
+    async def work(desk: Desk, ends: Ends) -> None:
+        ends.is_awake, ends.decided_unseen = False, decision_of(event())
+        assert await desk.find("e", "c") == decision_of(event())
+
+    at_desk(work)
+
+
 def test_what_became_of_an_event() -> None:
     async def work(desk: Desk, ends: Ends) -> None:
         with pytest.raises(Problem, match="neither decided nor refused, and not posted here lately") as unknown:
