@@ -204,7 +204,7 @@ class ReviewDesk:
             for start in range(0, _SCANNED_CASES_MAX, _PAGE_CASES):
                 page = self._queue.page(shelf, start, _PAGE_CASES)
                 yield from page
-                if len(page) < _PAGE_CASES:
+                if not page:  # a short one may have lost cases between two look-ups
                     break
 
     def _swapped(self, after: Filed) -> bool:

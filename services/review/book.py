@@ -98,6 +98,7 @@ class Book:
         self._put(partition, before, after)
         if after.resolution is None:
             return None
+        del self.changed[case_id]  # of months of closed cases the queue is told those that it asks for (``Ending``)
         return Ending(after.resolution, after.verdict, after.outcome_id, after.closed_time_ms)
 
     def hear(self, move: Review) -> None:
@@ -189,6 +190,11 @@ class Book:
     def tell_all(self) -> None:
         """The queue was lost: it needs everything."""
         self.changed = {case.case_id: case for case in self.recent} | self.cases
+
+    def tell_recent(self, partition: int) -> None:
+        """The queue needs what ended lately in ``partition``."""
+        recent = {case.case_id: case for case in self.recent if _partition(case) == partition}
+        self.changed = recent | self.changed
 
     def _made(self, partition: int, review: Review) -> Move:
         """A step of our own, which holds at once."""

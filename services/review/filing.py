@@ -92,9 +92,14 @@ class Filing:
 
     def _forget_stale(self, book: Book) -> None:
         """Documents of cases that ended while nobody wrote: closed where the log says how, else dropped."""
+        if not self._endings:
+            return
+        marks, documents = self._queue.marks(), self._documents()
         for partition, endings in list(self._endings.items()):
             unknown: list[str] = []
-            for filed in self._documents():
+            if _name(partition) not in marks:  # lost while nobody looked: what people did lately is worth a write
+                book.tell_recent(partition)
+            for filed in documents:
                 case = filed.case
                 if case.opened["decision_partition"] != partition or case.case_id in book.cases:
                     continue

@@ -18,7 +18,7 @@ import pytest
 import redis
 from cli_mesh import Weir, read_json, refused, until
 from confluent_kafka import Producer
-from weir_process import Up
+from weir_process import ROOT, Up
 
 from services.cli.__main__ import main
 from services.mesh.adapters.aiokafka_records import AsyncRecordSender
@@ -201,3 +201,20 @@ def test_a_queue_that_was_thrown_away_is_back_at_once(weir: Weir) -> None:
     _, out, _ = weir("review", "show", case["case_id"])
     assert "one verdict is enough" in out
     assert "the queue has none" in refused(weir("review", "show", "nothing"))
+
+
+def test_what_people_do_elsewhere_is_in_the_trail_too(weir: Weir, kafka: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random"})
+    producer.produce(EVENTS_RAW.name, "broken", "c-1")
+    assert producer.flush(10) == 0
+    until(WAIT_S_MAX, lambda: len(read_json(weir("dead-letters", "list", "--json"))) == 1)
+    assert weir("dead-letters", "requeue", "--all")[0] == 0
+    policy = str(ROOT / "schemas/payments/policy.yaml")
+    version = read_json(weir("policy", "publish", policy, "--why", "once more", "--author", "rosa", "--json"))[
+        "policy_version"
+    ]
+    entries = read_json(weir("audit", "list", "--json"))
+    found = {(entry["action"], entry["subject"]): entry for entry in entries if entry["role"] == "operator"}
+    assert found["dead_letter.requeue", "topic:dead-letters.v1"]["detail"]["sent"] == {"malformed_json": 1}
+    moved = found["policy.publish", f"policy:{version}"]
+    assert (moved["actor"], moved["why"], moved["detail"]["percent"]) == ("rosa", "once more", 100)

@@ -17,7 +17,7 @@ from test_mesh_outcomes import LoopMesh, account
 from verdict import check
 from whole_mesh import Faults, Process, _Reader
 
-from services.mesh.adapters.memory import MemoryBroker, MemoryLog
+from services.mesh.adapters.memory import Crash, MemoryBroker, MemoryLog
 from services.mesh.adapters.memory_review import MemoryReviewQueue
 from services.mesh.audit import audit_of
 from services.mesh.codec import Codec
@@ -437,6 +437,22 @@ def test_what_overflows_is_audited_and_keeps_its_default_action(tmp_path: Path) 
         assert mesh.queue.counts()["closed"] == 1
     finally:
         mesh.close()
+
+
+def test_a_case_that_closed_as_its_service_died_is_closed_in_the_queue(mesh: ReviewMesh) -> None:
+    pay(mesh, "e-1", 300_000)
+    outcome = {"event_id": "e-1", "customer_id": "c-1", "label": "genuine", "observed_time_ms": 1_790_000_001_000}
+    LoopMesh.label(mesh, outcome | {"label_version": 1})
+    (review,) = mesh.processes[REVIEW.name]
+    while not review.faults.struck:
+        review.faults.armed["before_save"] = Crash()
+        for running in mesh.processes.values():
+            running[0].turn()
+        mesh.clock.advance_ms(1_000)
+    assert [move["move"] for move in moves(mesh)] == ["opened", "closed"]
+    assert only_case(mesh).shelf == "open"
+    mesh.settle()
+    assert (only_case(mesh).shelf, only_case(mesh).case.verdict) == ("closed", "genuine")
 
 
 def test_a_commit_that_is_unclear_opens_nothing_twice(mesh: ReviewMesh) -> None:

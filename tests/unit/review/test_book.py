@@ -119,6 +119,15 @@ def test_a_day_has_room_for_so_many_whatever_becomes_of_them() -> None:
     assert on.overflow(NOW_MS + DAY_MS) == []
 
 
+def test_what_overflowed_leaves_its_room_to_the_next() -> None:
+    on = book(ReviewRules(per_day=2))
+    for offset, amount_minor in enumerate((300, 100, 200)):
+        decide(on, f"e-{amount_minor}", amount_minor, offset)
+    assert kinds(on.overflow(NOW_MS)) == [("overflowed", "e-100")]
+    decide(on, "e-50", 50, 3)
+    assert kinds(on.overflow(NOW_MS)) == [("overflowed", "e-50")]
+
+
 def test_an_instance_has_its_share_of_the_limits() -> None:
     on = book(ReviewRules(open_max=8, per_day=0), owned=2, partitions=8)
     for offset in range(4):

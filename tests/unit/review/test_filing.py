@@ -147,6 +147,25 @@ def test_what_ended_while_nobody_wrote_is_closed_and_strangers_are_dropped() -> 
     assert (found.case.resolution, found.case.verdict, found.case.outcome_id) == ("elsewhere", "fraud", "o-1")
 
 
+def test_after_a_restart_the_queue_is_not_told_of_everything_that_ever_ended() -> None:
+    world = World()
+    moves: Any = []
+    for number in range(3):
+        found: Any = decision(f"e-{number}")
+        told: Any = label(f"e-{number}", number)
+        moves += world.book.decide(P, number, NOW_MS, found)
+        moves += world.book.label(P, told, NOW_MS) if number else []
+    for queue_is_lost in (False, True):
+        again = World(MemoryReviewQueue())
+        if not queue_is_lost:
+            again.queue.set_marks({"partition:0": "of before"})
+        endings = {m.review["case_id"]: e for m in moves if (e := again.book.read(P, m.review)) is not None}
+        again.filing.own(P, endings)
+        again.turn()
+        assert again.on("open") == ["e-0"]
+        assert sorted(again.on("closed")) == (["e-1", "e-2"] if queue_is_lost else [])
+
+
 def test_only_so_many_closed_cases_are_kept() -> None:
     world = World()
     old = [
