@@ -25,8 +25,7 @@ from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP, RETRAINING, 
 from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
-from services.platform.first_admin import NAME as FIRST_USER
-from services.platform.first_admin import first_admin
+from services.platform.first_admin import where_the_page_is
 from services.platform.interrupt import Interrupt
 from services.platform.jars import CHART_FILE
 from services.platform.logbook import Logbook
@@ -178,17 +177,8 @@ class _Mesh:
             f"ready: Kafka {endpoints.kafka}, {endpoints.redis}, schemas {endpoints.schema_registry}{door}"
         )
         if console:
-            self._say_where_the_page_is(console)
-
-    def _say_where_the_page_is(self, url: str) -> None:
-        """On the first start with the password of its first user, which nobody can read again."""
-        password = first_admin(self._data.path)
-        self._view.happened(f"console {url}" if password is None else f"console {url}: look around, sign in as")
-        if password is not None:
-            self._view.happened(f"    user {FIRST_USER}, password {password}")
-            self._view.happened(
-                "    (shown this once; set your own at the top right of the page; others: weir users add)"
-            )
+            for line in where_the_page_is(console, self._data.path):
+                self._view.happened(line)
 
     def run(self, console: Console) -> int:
         """Send, look, drain, sum up; the exit status."""
