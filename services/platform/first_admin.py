@@ -23,6 +23,18 @@ def first_admin(data_dir: Path) -> str | None:
     return password
 
 
+def where_the_page_is(url: str, data_dir: Path) -> list[str]:
+    """For people; on the first start with the password of its first user, which nobody can read again."""
+    password = first_admin(data_dir)
+    if password is None:
+        return [f"console {url}"]
+    return [
+        f"console {url}: look around, sign in as",
+        f"    user {NAME}, password {password}",
+        "    (shown this once; set your own at the top right of the page; others: weir users add)",
+    ]
+
+
 def made_password() -> str:
     """120 random bits, to be typed once."""
     return secrets.token_urlsafe(15)

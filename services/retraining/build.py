@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-import xgboost
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.mesh.bundle import Bundle, sha256, sign
 from services.mesh.calibration import Calibration, Platt, calibrated
 from services.mesh.manifest import MANIFEST_VERSION, MODEL_FORMAT, Golden, Manifest, parse
+from services.mesh.trees import xgboost
 from services.retraining import measures
 from services.retraining.calibrate import fit_calibration
 from services.retraining.dataset import Horizon, Part, Recorded, TrainingRefused, canonical_order, data_hash, split

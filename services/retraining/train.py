@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import xgboost
+
+from services.mesh.trees import xgboost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

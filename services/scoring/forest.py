@@ -12,7 +12,8 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 import orjson
-import xgboost
+
+from services.mesh.trees import xgboost
 
 # A cycle in a damaged tree would never end; no forest worth serving within 0.4 ms is deeper.
 LEVELS_MAX = 32

@@ -6,12 +6,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import xgboost
 
 from services.mesh.bins import FeatureBins
 from services.mesh.bundle import BundleRefused, Refusal
 from services.mesh.calibration import Calibration, calibrated
 from services.mesh.manifest import Manifest
+from services.mesh.trees import xgboost
 from services.scoring.forest import Forest
 
 BOOTSTRAP_VERSION = "bootstrap"
