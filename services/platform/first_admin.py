@@ -29,9 +29,9 @@ def where_the_page_is(url: str, data_dir: Path) -> list[str]:
     if password is None:
         return [f"console {url}"]
     return [
-        f"console {url}: look around, sign in as",
-        f"    user {NAME}, password {password}",
-        "    (shown this once; set your own at the top right of the page; others: weir users add)",
+        f"console {url}",  # nothing behind it: terminals make a link of what follows
+        f"    sign in as user {NAME}, password {password}",
+        "    shown this once: set your own at the top right of the page; weir users add lets others in",
     ]
 
 
