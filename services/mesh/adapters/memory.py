@@ -199,8 +199,7 @@ class MemoryLog:
         try:
             self._crash("before_commit")
             self._check_owner()
-            # What is told between batches moves no offsets, so no broker asks which generation it belongs to.
-            if offsets and self._polled_generation != self._group.generation:
+            if offsets and self._polled_generation != self._group.generation:  # no broker asks what moves no offsets
                 raise Transient("the group has rebalanced since this batch was polled")
         except BaseException:
             self._broker.abort(outputs)
