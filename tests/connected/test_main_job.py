@@ -108,6 +108,7 @@ def decided(kafka: str) -> Counter[tuple[str, str]]:
     return Counter((decision["customer_id"], decision["event_id"]) for decision in decisions)
 
 
+@pytest.mark.alone
 def test_a_dirty_file_sent_twice_leaves_one_decision_an_id_and_every_reject_with_its_code(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "dirty.jsonl"
     fates = dirty_file(file)

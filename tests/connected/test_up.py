@@ -18,7 +18,7 @@ from weir_process import STOP_S_MAX, Up, processes_of, summary_of, weir
 
 from services.cli.__main__ import main
 
-pytestmark = [pytest.mark.connected, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.connected, pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(600)]
 
 WORLD = ("--days", "6", "--history-days", "6")
 
