@@ -24,7 +24,6 @@ import urllib.request
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -32,10 +31,11 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from loadtests.blank_record import blank_record
 from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.bundle import Bundle, sign
 from services.mesh.calibration import Platt, calibrated
-from services.mesh.codec import Codec, schema
+from services.mesh.codec import Codec
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.headers import WEIR, Hop, pack_hop
 from services.mesh.manifest import Golden, Manifest, parse
@@ -109,7 +109,7 @@ class Bench:
         self.models = Models(load_signing_key(key))
         rng = np.random.default_rng(3)
         self.rows = rng.lognormal(3, 1, (VECTORS, len(features.names))).astype("<f4")
-        blank = {field["name"]: _blank(field) for field in schema(FEATURES.schemas[0]).fields}
+        blank = blank_record(FEATURES.schemas[0])
         codec = Codec(FEATURES.schemas[0])
         same = blank | {"event_time_ms": 1, "amount_minor": 100, "currency": "EUR", "feature_status": "ok",
                         "feature_set": features.content_hash}  # fmt: skip
@@ -316,20 +316,6 @@ def _percentiles(latencies_ms: list[int]) -> tuple[float, float]:
         return float("nan"), float("nan")
     p50, p99 = np.percentile(latencies_ms, [50, 99]).tolist()
     return p50, p99
-
-
-def _blank(field: dict[str, Any]) -> Any:
-    match field["type"]:
-        case "string":
-            return ""
-        case "bytes":
-            return b""
-        case list():
-            return None
-        case {"type": "enum", "symbols": [first, *_]}:
-            return first
-        case _:
-            return 0
 
 
 if __name__ == "__main__":

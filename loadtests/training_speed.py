@@ -19,14 +19,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xgboost
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from services.mesh.codec import Codec, schema
+from loadtests.blank_record import blank_record
+from services.mesh.codec import Codec
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.signing import generate_signing_key
 from services.mesh.topics import DAY_MS, LABELS, MODELS
@@ -81,7 +81,7 @@ def _fill(kafka: str, count: int) -> float:
     """Labelled decisions of ``DAYS`` days, observed a week later."""
     began_s = time.monotonic()
     features, codec = pinned_feature_set(), Codec(LABELS.schemas[0])
-    blank = {field["name"]: _blank(field) for field in schema(LABELS.schemas[0]).fields}
+    blank = blank_record(LABELS.schemas[0])
     producer = Producer({"bootstrap.servers": kafka, "linger.ms": 20, "queue.buffering.max.messages": 500_000})
     rng = np.random.default_rng(1)
     step_ms = DAYS * DAY_MS // count
@@ -138,23 +138,6 @@ def _bare_s(folder: Path, sha256: str, threads: int) -> float:
     matrix = xgboost.QuantileDMatrix(recorded.rows, label=recorded.label, max_bin=settings.bins_max, nthread=threads)
     xgboost.train(parameters, matrix, num_boost_round=rounds)
     return time.monotonic() - began_s
-
-
-def _blank(field: dict[str, Any]) -> Any:
-    """A value for what a training does not read."""
-    match field["type"]:
-        case "string":
-            return ""
-        case "bytes":
-            return b""
-        case list():
-            return None
-        case {"type": "array"}:
-            return []
-        case {"type": "enum", "symbols": [first, *_]}:
-            return first
-        case _:
-            return 0
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from loadtests.blank_record import blank_record
 from loadtests.drift_world import (
     MODEL,
     START_DAY,
@@ -35,7 +36,7 @@ from loadtests.drift_world import (
 from services.drift.__main__ import published_on
 from services.drift.monitor import Monitor
 from services.drift.report import report_of
-from services.mesh.codec import Codec, schema
+from services.mesh.codec import Codec
 from services.mesh.topics import DRIFT_ALERTS, LABELS, MODELS, PROFILES
 from services.platform.servers import running
 
@@ -73,7 +74,7 @@ class Feeder:
         self.alerts: list[Any] = []
         self.day, self.offset = START_DAY, 0
         self.last: bytes = b""
-        self._whole = {field["name"]: _blank(field) for field in schema(LABELS.schemas[0]).fields}
+        self._whole = blank_record(LABELS.schemas[0])
         self._plain = self._producer("plain")
         self._aborting = self._producer("aborting")
 
@@ -128,23 +129,6 @@ class Feeder:
         for topic, key, value in records:
             self._plain.produce(topic, value, key.encode())
         self._plain.commit_transaction(10)
-
-
-def _blank(field: dict[str, Any]) -> Any:
-    """A value for what drift does not read."""
-    match field["type"]:
-        case "string":
-            return ""
-        case "bytes":
-            return b""
-        case list():
-            return None
-        case {"type": "enum", "symbols": symbols}:
-            return symbols[0]
-        case {"type": "array"}:
-            return []
-        case _:
-            return 0
 
 
 class Process:

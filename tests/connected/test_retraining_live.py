@@ -23,8 +23,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from loadtests.blank_record import blank_record
 from services.mesh.adapters.kafka_journal import KafkaJournal
-from services.mesh.codec import Codec, schema
+from services.mesh.codec import Codec
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.model_registry import BOOTSTRAP, Registry
 from services.mesh.signing import generate_signing_key
@@ -61,7 +62,7 @@ class World:
     def __init__(self, kafka: str, shift: int) -> None:
         self.kafka, self.shift, self.day = kafka, shift, 0
         self._rng = np.random.default_rng(5)
-        self._blank = {field["name"]: _blank(field) for field in schema(LABELS.schemas[0]).fields}
+        self._blank = blank_record(LABELS.schemas[0])
         self._producers = {name: self._producer(name) for name in ("plain", "aborting")}
 
     def _producer(self, name: str) -> Producer:
@@ -244,20 +245,3 @@ def test_the_loop_closes_on_a_real_broker(place: tuple[str, Path]) -> None:
     assert len(moves) == len(set(moves))
     controller.stop()
     assert controller.process.returncode == 0
-
-
-def _blank(field: dict[str, Any]) -> Any:
-    """A value for what the controller does not read."""
-    match field["type"]:
-        case "string":
-            return ""
-        case "bytes":
-            return b""
-        case list():
-            return None
-        case {"type": "array"}:
-            return []
-        case {"type": "enum", "symbols": [first, *_]}:
-            return first
-        case _:
-            return 0

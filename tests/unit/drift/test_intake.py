@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from loadtests.blank_record import blank_record
 from loadtests.drift_world import (
     BUDGET,
     START_DAY,
@@ -25,32 +26,14 @@ from services.drift.monitor import Monitor
 from services.drift.rebuild import rebuild
 from services.drift.report import report_of
 from services.mesh.adapters.memory import ManualClock
-from services.mesh.codec import Codec, schema
+from services.mesh.codec import Codec
 from services.mesh.ports import InRecord
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import LABELS, MODELS, PROFILES
 
 PROFILE, LABEL, RELEASE = Codec(PROFILES.schemas[0]), Codec(LABELS.schemas[0]), Codec(MODELS.schemas[0])
 
-
-def blank(field: dict[str, Any]) -> Any:
-    """A value for what drift does not read of a label."""
-    match field["type"]:
-        case "string":
-            return ""
-        case "bytes":
-            return b""
-        case list():
-            return None
-        case {"type": "enum", "symbols": symbols}:
-            return symbols[0]
-        case {"type": "array"}:
-            return []
-        case _:
-            return 0
-
-
-BLANK_LABEL = {field["name"]: blank(field) for field in schema(LABELS.schemas[0]).fields}
+BLANK_LABEL = blank_record(LABELS.schemas[0])
 
 
 @pytest.fixture(scope="module")
