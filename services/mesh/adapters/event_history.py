@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from services.mesh.adapters.log_reader import LogReader, record_of
+from services.mesh.adapters.kafka_messages import record_of
+from services.mesh.adapters.log_reader import LogReader
 from services.mesh.adapters.lookup_index import IndexReader
 from services.mesh.codec import HEADER_BYTES
 from services.mesh.hops import BACKWARDS, dead_letter, label, orphan, outcome, walk_back

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
+from services.mesh.adapters.kafka_messages import is_end, is_passing, record_of
 from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.errors import Transient
 from services.mesh.ports import InRecord
@@ -54,19 +55,9 @@ class KafkaJournal:
         for message in self._consumer.consume(_POLL_RECORDS_MAX, wait_s):
             error = message.error()
             if error is None:
-                records.append(
-                    InRecord(
-                        self._topic,
-                        message.partition(),
-                        message.offset(),
-                        message.timestamp()[1],
-                        message.key(),
-                        message.value(),
-                        message.headers() or (),
-                    )
-                )
-            elif error.code() == KafkaError._PARTITION_EOF:
+                records.append(record_of(message))
+            elif is_end(error):
                 self._ended = True
-            elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
+            elif not is_passing(error):
                 raise Transient(f"reading {self._topic}: {KafkaException(error)}")
         return records

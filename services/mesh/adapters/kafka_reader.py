@@ -17,8 +17,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from services.mesh.adapters.kafka_messages import is_end, is_passing, record_of
 from services.mesh.errors import Fatal, Transient
-from services.mesh.ports import InRecord, in_record
+from services.mesh.ports import InRecord
 
 _BATCH_RECORDS_MAX = 1_000
 # ``consume`` waits this long for a full batch, so the end of a stretch costs it once.
@@ -62,7 +63,7 @@ class KafkaReader:
                 wanted = [record for record in records if record.offset < end]
                 ended = (
                     len(wanted) < len(records)
-                    or any(_is_end(message) for message in messages)
+                    or any(_says_end(message) for message in messages)
                     or self._passed(consumer, partition, end)
                 )
                 if wanted:
@@ -114,18 +115,8 @@ class KafkaReader:
     def _record(self, message: Any) -> InRecord | None:
         error = message.error()
         if error is None:
-            return in_record(
-                (
-                    self._topic,
-                    message.partition(),
-                    message.offset(),
-                    message.timestamp()[1],
-                    message.key(),
-                    message.value(),
-                    message.headers() or (),
-                )
-            )
-        if error.code() == KafkaError._PARTITION_EOF or error.retriable() or error.code() == KafkaError._TRANSPORT:
+            return record_of(message)
+        if is_end(error) or is_passing(error):
             return None
         place = f"{self._topic}[{message.partition()}]"
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -151,9 +142,9 @@ def reader_settings(bootstrap: str, name: str) -> dict[str, Any]:
     }
 
 
-def _is_end(message: Any) -> bool:
+def _says_end(message: Any) -> bool:
     error = message.error()
-    return error is not None and error.code() == KafkaError._PARTITION_EOF
+    return error is not None and is_end(error)
 
 
 def cluster_of(bootstrap: str) -> str:

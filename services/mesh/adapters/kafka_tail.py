@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from services.mesh.adapters.kafka_messages import is_end, is_passing, record_of
 from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.errors import Transient
-from services.mesh.ports import InRecord, in_record
+from services.mesh.ports import InRecord
 
 _POLL_RECORDS_MAX = 1_000
 
@@ -44,20 +45,8 @@ class KafkaTail:
         for message in self._consumer.consume(_POLL_RECORDS_MAX, 0):
             error = message.error()
             if error is None:
-                records.append(
-                    in_record(
-                        (
-                            self._topic,
-                            message.partition(),
-                            message.offset(),
-                            message.timestamp()[1],
-                            message.key(),
-                            message.value(),
-                            message.headers() or (),
-                        )
-                    )
-                )
-            elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError._TRANSPORT) and not error.retriable():
+                records.append(record_of(message))
+            elif not is_end(error) and not is_passing(error):
                 raise Transient(f"following {self._topic}: {error.str()}")
         return records
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from services.mesh.adapters.kafka_journal import KafkaJournal
+from services.mesh.adapters.kafka_messages import is_end, is_passing, record_of
 from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.codec import Codec
 from services.mesh.errors import Transient
@@ -91,9 +92,9 @@ class LogReader:
                             wanted.append(message)
                         if left <= 1:
                             open_ones.discard(where)
-                    elif failure.code() == KafkaError._PARTITION_EOF:
+                    elif is_end(failure):
                         open_ones.discard(where)
-                    elif not failure.retriable() and failure.code() != KafkaError._TRANSPORT:
+                    elif not is_passing(failure):
                         raise Transient(f"reading {where[0]}: {failure.str()}")
                 if wanted:
                     yield wanted
@@ -114,19 +115,6 @@ class LogReader:
 
     def _away(self, error: Exception) -> Transient:
         return Transient(f"broker {self._bootstrap}: {error}; is the mesh still running?")
-
-
-def record_of(message: Any) -> InRecord:
-    """The client's message as everybody else in the mesh knows it."""
-    return InRecord(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        message.headers() or (),
-    )
 
 
 def journal(bootstrap: str, topic: Topic) -> list[tuple[InRecord, dict[str, Any]]]:
