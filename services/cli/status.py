@@ -18,9 +18,8 @@ from services.features.occupancy import NEVER_MS
 from services.features.stored_mark import read_mark
 from services.ingestion.seen import capacity_line
 from services.ingestion.settings import IngestionSettings
-from services.mesh.adapters.event_history import LOOKUP_FILE
 from services.mesh.adapters.log_reader import LogReader
-from services.mesh.adapters.lookup_index import IndexReader
+from services.mesh.adapters.lookup_index import LOOKUP_FILE, IndexReader
 from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.errors import Fatal, StoreUnreachable, Transient, WeirError
 from services.mesh.lookup_entries import INDEXED

@@ -13,7 +13,8 @@ from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 from services.mesh.watermark import check_partitions
 from services.platform.scenario import scenario
 from services.platform.scenario_plan import SEEDS_DEFAULT
-from services.platform.up import OPTIONAL, UpSettings, up
+from services.platform.stages import OPTIONAL
+from services.platform.up import UpSettings, up
 from services.simulator.settings import read_settings
 from services.simulator.sources import open_source
 from services.simulator.speed import parse_duration_s

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from services.console.exposition import samples
 from services.console.processes import Answer
-from services.mesh.topology import PARTICIPANTS, STAGES, Stage
+from services.mesh.topology import PARTICIPANTS, STAGES, Stage, owner_of
 
 # Who has a process of its own beside the stages. The console does not watch itself; the sender has no health.
 BESIDE: Final = tuple(who.name for who in PARTICIPANTS if who.name not in ("console", "simulator", "deploy"))
@@ -111,12 +111,6 @@ def numbers_of(answers: Iterable[Answer]) -> dict[str, Numbers]:
         _add_progress(numbers, answer.progress)
         _add_metrics(numbers, answer.metrics or "")
     return found
-
-
-def owner_of(instance: str) -> str:
-    """``ingestion-0`` is one of ingestion's; a stage's own name may hold hyphens too."""
-    name, _, slot = instance.rpartition("-")
-    return name if name and slot.isdecimal() else instance
 
 
 def _add_progress(numbers: Numbers, said: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
+from services.mesh.adapters.lookup_index import LOOKUP_FILE
 from services.mesh.records import Action
 from services.mesh.settings import Environment
 from services.mesh.topics import DATA_PARTITIONS_DEFAULT
@@ -37,7 +38,7 @@ class GatewaySettings:
             host=environment.text("WEIR_GATEWAY_HOST", "127.0.0.1"),
             port=environment.integer("WEIR_GATEWAY_PORT", 8088, 0, 65_535),
             tokens_file=Path(environment.text("WEIR_TOKENS_FILE", "tokens.json")),
-            lookup_file=Path(environment.text("WEIR_LOOKUP_FILE", "lookup.sqlite")),
+            lookup_file=Path(environment.text("WEIR_LOOKUP_FILE", LOOKUP_FILE)),
             partitions=environment.integer("WEIR_PARTITIONS", DATA_PARTITIONS_DEFAULT, 1, 1_024),
             batch_events_max=environment.integer("WEIR_BATCH_EVENTS_MAX", 500, 1, 10_000),
             at_work_max=environment.integer("WEIR_AT_WORK_MAX", 1_000, 1, 100_000),

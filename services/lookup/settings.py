@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.mesh.adapters.lookup_index import LOOKUP_FILE
 from services.mesh.settings import Environment
 
 
@@ -17,4 +18,4 @@ class LookupSettings:
     @classmethod
     def read(cls, environment: Environment) -> LookupSettings:
         """From the environment; mistakes are collected by ``environment``."""
-        return cls(file=Path(environment.text("WEIR_LOOKUP_FILE", "lookup.sqlite")))
+        return cls(file=Path(environment.text("WEIR_LOOKUP_FILE", LOOKUP_FILE)))

@@ -166,6 +166,12 @@ def stage_named(name: str) -> Stage:
     return {stage.name: stage for stage in STAGES}[name]
 
 
+def owner_of(instance: str) -> str:
+    """``ingestion-0`` is one of ingestion's; a stage's own name may hold hyphens too, other processes have no slot."""
+    name, _, slot = instance.rpartition("-")
+    return name if name and slot.isdecimal() else instance
+
+
 def picture() -> str:
     """The mesh as a drawing: the flow from the outside to the decision, and who else reads and writes."""
     return draw(STAGES, PARTICIPANTS)

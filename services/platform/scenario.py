@@ -41,11 +41,11 @@ from services.platform.scenario_plan import (
     RUN_BYTES,
     RUN_S_MAX,
     SIDE_BY_SIDE_MAX,
-    UNUSED,
     WINDOW,
     Run,
 )
 from services.platform.sender_report import latest_report
+from services.platform.stages import OPTIONAL
 from services.simulator.worlds import DRIFT, DRIFT_SHIFT_DAY
 
 STOP_S_MAX = 12.0
@@ -147,10 +147,10 @@ def command(run: Run) -> list[str]:
     argv += ["--seed", str(run.seed), "--days", str(DAYS), "--history-days", "0", "--speed", "max", "--record"]
     argv += ["--label-delay", LABEL_DELAY, "--partitions", str(PARTITIONS)]
     argv += ["--window", WINDOW]
-    if run.world == "loop":
-        return [*argv, "--reviewed", str(REVIEWED), "--without", ",".join(UNUSED)]
-    # No alerts where nobody would act on them.
-    return [*argv, "--without", ",".join((*UNUSED, DRIFT_SERVICE.name))]
+    # Nobody asks, nobody looks; and no alerts where nobody would act on them.
+    kept = {DRIFT_SERVICE.name} if run.world == "loop" else set()
+    argv += ["--without", ",".join(name for name in OPTIONAL if name not in kept)]
+    return [*argv, "--reviewed", str(REVIEWED)] if run.world == "loop" else argv
 
 
 def _ended(run: Run, console: Console, began_s: float) -> None:

@@ -24,7 +24,6 @@ RUN_BYTES = 2_500_000_000
 PARTITIONS = 2  # a thousand payments a day; each one more is more markers, fetches and commits
 # Labels and analysts come when event time stands, so how much of a day is on its way at once changes nothing.
 WINDOW = "1d"
-UNUSED = ("gateway", "console", "review", "lookup")  # nobody asks, nobody looks
 RUN_S_MAX = 900.0
 
 

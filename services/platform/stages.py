@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from services.console.users import FILE_NAME as USERS_FILE
+from services.mesh.adapters.lookup_index import LOOKUP_FILE
 from services.mesh.adapters.token_file import FILE_NAME as TOKENS_FILE
 from services.mesh.topology import (
     CONSOLE,
@@ -18,7 +19,9 @@ from services.mesh.topology import (
     LOOKUP,
     OUTCOME_INTAKE,
     RETRAINING,
+    REVIEW,
     STAGES,
+    Participant,
     Stage,
 )
 from services.platform.data_dir import DataDir
@@ -28,7 +31,11 @@ from services.platform.probes import http_answers
 from services.platform.supervisor import ChildSpec
 
 RUN = "run"  # where, in a data directory, every process tells how its health is asked
+# What a mesh decides without: ``weir up --without`` takes these names.
+OPTIONAL = (GATEWAY.name, CONSOLE.name, REVIEW.name, LOOKUP.name, DRIFT.name)
 SENDERS_STOP, STAGES_STOP = 0, 1  # stop orders: first who brings events in, then who decides them; servers come later
+# numpy and xgboost would each start a thread pool; every process is one thread by design.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # What tells apart stages that share a room.
 _PARTS = {
     FEATURES_CUSTOMER.name: {"WEIR_VIEW": "customer"},
@@ -66,123 +73,55 @@ def retraining_spec(
     data: DataDir, endpoints: Endpoints, signing_key: Path, label_delay: str, extra: Mapping[str, str]
 ) -> ChildSpec:
     """The controller, which starts a trainer whenever one is due."""
-    file, ready = _health(data, RETRAINING.name)
-    env = {
-        "WEIR_KAFKA": endpoints.kafka,
-        "WEIR_HEALTH_FILE": str(file),
+    own = {
         "WEIR_SIGNING_KEY": str(signing_key),
         "WEIR_TRAINING_DIR": str(data.path / "training"),
         "WEIR_LABEL_DELAY": label_delay,
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        **extra,
     }
-    return ChildSpec(
-        name=RETRAINING.name,
-        argv=(sys.executable, "-m", "services.retraining"),
-        env=env,
-        health=ready,
-        stop_order=SENDERS_STOP,
-        stop_s_max=3.0,
-        error_marks=("fatal:",),
-    )
+    return _participant_spec(RETRAINING, data, endpoints, own | _ONE_THREAD | dict(extra), SENDERS_STOP)
 
 
 def drift_spec(data: DataDir, endpoints: Endpoints, extra: Mapping[str, str]) -> ChildSpec:
     """Compares what is counted with what was; one worker."""
-    file, ready = _health(data, DRIFT.name)
-    env = {
-        "WEIR_KAFKA": endpoints.kafka,
-        "WEIR_HEALTH_FILE": str(file),
-        "WEIR_DRIFT_DIR": str(data.path / "drift"),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        **extra,
-    }
-    return ChildSpec(
-        name=DRIFT.name,
-        argv=(sys.executable, "-m", "services.drift"),
-        env=env,
-        health=ready,
-        stop_order=STAGES_STOP,
-        stop_s_max=3.0,
-        error_marks=("fatal:",),
-    )
+    own = {"WEIR_DRIFT_DIR": str(data.path / "drift")}
+    return _participant_spec(DRIFT, data, endpoints, own | _ONE_THREAD | dict(extra), STAGES_STOP)
 
 
 def lookup_spec(data: DataDir, endpoints: Endpoints) -> ChildSpec:
     """Keeps the index from an event's identity to its offsets."""
-    argv = (sys.executable, "-m", "services.lookup")
-    file, ready = _health(data, LOOKUP.name)
-    env = {
-        "WEIR_KAFKA": endpoints.kafka,
-        "WEIR_LOOKUP_FILE": str(data.path / "lookup.sqlite"),
-        "WEIR_HEALTH_FILE": str(file),
-    }
-    return ChildSpec(
-        name=LOOKUP.name,
-        argv=argv,
-        env=env,
-        health=ready,
-        stop_order=STAGES_STOP,
-        stop_s_max=2.0,
-        error_marks=("fatal:",),
-    )
+    own = {"WEIR_LOOKUP_FILE": str(data.path / LOOKUP_FILE)}
+    return _participant_spec(LOOKUP, data, endpoints, own, STAGES_STOP, stop_s_max=2.0)
 
 
 def gateway_spec(
     data: DataDir, endpoints: Endpoints, port: int, partitions: int, extra: Mapping[str, str]
 ) -> ChildSpec:
     """The way in over HTTP; nobody may use it until there is a token."""
-    file, ready = _health(data, GATEWAY.name)
-    env = {
-        "WEIR_KAFKA": endpoints.kafka,
+    own = {
         "WEIR_GATEWAY_PORT": str(port),
         "WEIR_PARTITIONS": str(partitions),
         "WEIR_TOKENS_FILE": str(data.path / TOKENS_FILE),
-        "WEIR_LOOKUP_FILE": str(data.path / "lookup.sqlite"),
-        "WEIR_HEALTH_FILE": str(file),
-        **extra,
+        "WEIR_LOOKUP_FILE": str(data.path / LOOKUP_FILE),
     }
-    return ChildSpec(
-        name=GATEWAY.name,
-        argv=(sys.executable, "-m", "services.gateway"),
-        env=env,
-        health=ready,
-        stop_order=SENDERS_STOP,
-        stop_s_max=3.0,
-        error_marks=("fatal:",),
-    )
+    return _participant_spec(GATEWAY, data, endpoints, own | dict(extra), SENDERS_STOP)
 
 
 def console_spec(
     data: DataDir, endpoints: Endpoints, port: int, chart_file: Path, extra: Mapping[str, str]
 ) -> ChildSpec:
     """The page for people."""
-    file, ready = _health(data, CONSOLE.name)
-    env = {
-        "WEIR_KAFKA": endpoints.kafka,
+    own = {
         "WEIR_REDIS": endpoints.redis,
         "WEIR_CONSOLE_PORT": str(port),
         "WEIR_USERS_FILE": str(data.path / USERS_FILE),
-        "WEIR_RUN_DIR": str(file.parent),
-        "WEIR_LOOKUP_FILE": str(data.path / "lookup.sqlite"),
+        "WEIR_RUN_DIR": str(data.path / RUN),
+        "WEIR_LOOKUP_FILE": str(data.path / LOOKUP_FILE),
         "WEIR_DRIFT_DIR": str(data.path / "drift"),
         "WEIR_BACKTESTS_DIR": str(data.path / "backtests"),
         "WEIR_DATA_DIR": str(data.path),
         "WEIR_CHART_FILE": str(chart_file),
-        "WEIR_HEALTH_FILE": str(file),
-        **extra,
     }
-    return ChildSpec(
-        name=CONSOLE.name,
-        argv=(sys.executable, "-m", "services.console"),
-        env=env,
-        health=ready,
-        stop_order=STAGES_STOP,
-        stop_s_max=3.0,
-        error_marks=("fatal:",),
-    )
+    return _participant_spec(CONSOLE, data, endpoints, own | dict(extra), STAGES_STOP)
 
 
 def health_file(data: DataDir, name: str) -> Path:
@@ -203,10 +142,26 @@ def instance_name(stage: Stage, slot: int) -> str:
     return f"{stage.name}-{slot}"
 
 
-def service_of(name: str) -> str:
-    """What the process called ``name`` is one of: a stage's name without its slot, else the name."""
-    stage, _, slot = name.rpartition("-")
-    return stage if slot.isdigit() else name
+def _participant_spec(
+    who: Participant,
+    data: DataDir,
+    endpoints: Endpoints,
+    own: Mapping[str, str],
+    stop_order: int,
+    *,
+    stop_s_max: float = 3.0,
+) -> ChildSpec:
+    """One process that is no stage; ``own``: its environment beside what all have."""
+    file, ready = _health(data, who.name)
+    return ChildSpec(
+        name=who.name,
+        argv=(sys.executable, "-m", f"services.{who.service}"),
+        env={"WEIR_KAFKA": endpoints.kafka, "WEIR_HEALTH_FILE": str(file), **own},
+        health=ready,
+        stop_order=stop_order,
+        stop_s_max=stop_s_max,
+        error_marks=("fatal:",),
+    )
 
 
 def _stage_spec(
@@ -221,10 +176,8 @@ def _stage_spec(
         "WEIR_SLOT": str(slot),
         "WEIR_PARTITIONS": str(partitions),
         "WEIR_HEALTH_FILE": str(file),
-        # numpy and xgboost would each start a thread pool; every stage is one thread by design
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
         "WEIR_FEEDBACK_DIR": str(data.path / "feedback"),
+        **_ONE_THREAD,
         **extra,
         **_PARTS.get(stage.name, {}),
     }

@@ -21,7 +21,7 @@ from rich.console import Console
 from services.decisions.evaluate import BOOTSTRAP_MODEL
 from services.mesh.errors import Fatal, Transient
 from services.mesh.signing import generate_signing_key
-from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, LOOKUP, RETRAINING, REVIEW, STAGES
+from services.mesh.topology import CONSOLE, DRIFT, GATEWAY, RETRAINING, STAGES, owner_of
 from services.platform import interrupt
 from services.platform.deploy import deploy
 from services.platform.files import write_atomically
@@ -45,7 +45,6 @@ from services.platform.stages import (
     health_file,
     lookup_spec,
     retraining_spec,
-    service_of,
     simulator_spec,
     stage_specs,
 )
@@ -65,8 +64,6 @@ _DRAIN_TURN_S = 0.1
 STAGES_START_S_MAX = 120.0  # measured: 2.5; a state that is rebuilt from a long log takes longer
 # Somebody else may go on sending after our own input has ended.
 DRAIN_S_MAX = 300.0
-# What a mesh decides without: ``--without`` takes these names.
-OPTIONAL = (GATEWAY.name, CONSOLE.name, REVIEW.name, LOOKUP.name, DRIFT.name)
 _TAIL_STILL_S = 0.3
 _TAIL_WAIT_S_MAX = 10.0
 
@@ -160,7 +157,7 @@ class _Mesh:
         specs.append(gateway_spec(self._data, endpoints, gateway_port, settings.partitions, settings.environment))
         console_port = self._lease(CONSOLE.name, CONSOLE_PORT)
         specs.append(console_spec(self._data, endpoints, console_port, self._chart_file, settings.environment))
-        specs = [spec for spec in specs if service_of(spec.name) not in settings.without]
+        specs = [spec for spec in specs if owner_of(spec.name) not in settings.without]
         for spec in specs:
             self._supervisor.add(spec)
         self._stage_names = [spec.name for spec in specs]

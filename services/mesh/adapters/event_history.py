@@ -20,8 +20,6 @@ from services.mesh.ports import InRecord
 from services.mesh.prefix import ids_of
 from services.mesh.topics import DEAD_LETTERS, DECISIONS, LABELS, OUTCOMES_ORPHAN, UPDATES_TERMINAL
 
-LOOKUP_FILE = "lookup.sqlite"  # in the data directory
-
 Committed = Callable[[], Mapping[str, Mapping[int, int]]]
 """Asks for each stage's input topics, by partition, which offset its group has committed."""
 

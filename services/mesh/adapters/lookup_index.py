@@ -30,6 +30,7 @@ from services.mesh.lookup_entries import (
 Progress = Mapping[tuple[str, int], int]
 """(topic, partition) -> next offset that the index has not read."""
 
+LOOKUP_FILE = "lookup.sqlite"  # in the data directory
 FORMAT: Final = 1
 FAN_IN: Final = 8
 ROWS_MAX: Final = 1_000_000  # 24 MB; merging a million takes a sixth of a second and 80 MB

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from services.console.exposition import samples
-from services.console.flow import Flow, numbers_of, owner_of, totals
+from services.console.flow import Flow, numbers_of, totals
 from services.console.history import POINTS_MAX, History
 from services.console.live import Live
 from services.console.look import Picture
@@ -20,6 +20,7 @@ from services.console.processes import Address, Answer, Processes
 from services.console.sample import HOPS, TAIL_MAX, Samples, percentile
 from services.mesh.errors import Transient
 from services.mesh.telemetry import StageTelemetry
+from services.mesh.topology import owner_of
 
 EXAMPLE = Path(__file__).parents[3] / "schemas/examples/decision.v1/ordinary.json"
 
