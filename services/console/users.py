@@ -6,11 +6,8 @@ somebody sets a new password. Two writers take turns by a lock beside the file.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from services.console.access import ROLES, Role, role_named
+from services.mesh.adapters.private_file import State, only_writer, require_private, state_of, write_private
 from services.mesh.errors import Fatal
 
 FILE_NAME: Final = "users.json"  # in the data directory
@@ -40,20 +38,16 @@ class Users:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: State | None = None
         self._users: Mapping[str, User] = {}
 
     def all(self) -> Mapping[str, User]:
         """Everybody, by name, as the file says now. Raises Fatal when it says nothing sensible."""
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
+        seen = state_of(self._path)
+        if seen is None:
             self._seen, self._users = None, {}
-            return self._users
-        seen = (found.st_mtime_ns, found.st_size, found.st_ino)
-        if seen != self._seen:
-            if found.st_mode & 0o077:
-                raise Fatal(f"{self._path} may be read by others ({found.st_mode & 0o777:o}): chmod 600 {self._path}")
+        elif seen != self._seen:
+            require_private(self._path, "read or change who may sign in")
             self._users, self._seen = self._read(), seen
         return self._users
 
@@ -88,21 +82,11 @@ class Users:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, User]]:
-        with open(f"{self._path}.lock", "w") as lock:
-            os.chmod(lock.fileno(), 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with only_writer(self._path):
             users = dict(self.all())
             yield users
-            self._write(users)
-
-    def _write(self, users: Mapping[str, User]) -> None:
-        text = json.dumps({"users": [asdict(user) for user in users.values()]}, indent=2) + "\n"
-        number, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")  # made with mode 0600
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, self._path)
+            listed = {"users": [asdict(user) for user in users.values()]}
+            write_private(self._path, json.dumps(listed, indent=2) + "\n")
 
     def _read(self) -> dict[str, User]:
         try:

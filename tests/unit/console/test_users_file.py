@@ -32,7 +32,7 @@ def test_what_is_written_is_read_and_only_its_owner_may(file: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     assert (file.parent / "users.json.lock").stat().st_mode & 0o777 == 0o600
     file.chmod(0o644)
-    with pytest.raises(Fatal, match="may be read by others"):
+    with pytest.raises(Fatal, match="lets other users read or change who may sign in"):
         Users(file).all()
 
 
