@@ -16,7 +16,7 @@ from services.platform.servers import Servers, running
 
 pytestmark = [pytest.mark.connected, pytest.mark.faults, pytest.mark.timeout(600)]
 
-DAYS = 3
+DAYS = 2
 ARGUMENTS = ["--days", str(DAYS), "--kills", "3", "--losses", "1", "--instances", "3", "--fault-every-s", "2"]
 PARTITION = 0
 

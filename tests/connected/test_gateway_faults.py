@@ -96,7 +96,7 @@ def decisions_by_event(kafka: str, accepted: list[str], limit_s: float = 60.0) -
 
 @pytest.mark.alone
 def test_every_202_has_its_decision_whatever_is_killed(tmp_path: Path) -> None:
-    with Up(tmp_path / "data", "--no-input") as up:
+    with Up(tmp_path / "data", "--no-input", "--without", "console,review,drift") as up:
         endpoints = up.wait_ready()
         secret = new_token(up.data / "tokens.json", "client", "events:write")
         client = Client(endpoints["gateway"], secret)

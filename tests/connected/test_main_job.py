@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from payments_file import Fates, Payment, payments, with_truth, write_jsonl, write_parquet
-from weir_process import Up, processes_of, summary_of, weir
+from weir_process import NOBODY_LOOKS, Up, processes_of, summary_of, weir
 
 from services.mesh.codec import Codec
 from services.mesh.headers import find
@@ -112,14 +112,14 @@ def decided(kafka: str) -> Counter[tuple[str, str]]:
 def test_a_dirty_file_sent_twice_leaves_one_decision_an_id_and_every_reject_with_its_code(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "dirty.jsonl"
     fates = dirty_file(file)
-    done = weir("up", "--input", file, "--speed", "max", "--data-dir", data)
+    done = weir("up", "--input", file, "--speed", "max", "--data-dir", data, *NOBODY_LOOKS)
     assert done.returncode == 0, done.stdout + done.stderr
     first = summary_of(data)
     assert (first["missing"], first["duplicates"], first["undecided_at_stop"]) == (0, 0, 0)
     assert (first["events_in"], first["accepted"]) == (len(fates.lines), COUNT)
     assert (first["conflicts"], first["dead_letters"]) == (COUNT // 100, fates.rejects.total())
 
-    with Up(data, "--no-input") as mesh:
+    with Up(data, "--no-input", *NOBODY_LOOKS) as mesh:
         kafka = mesh.wait_ready()["kafka"]
         assert dead_letters(kafka) == fates.rejects
         once_more = file.rename(tmp_path / "again.jsonl")
@@ -143,7 +143,7 @@ def test_a_dirty_file_sent_twice_leaves_one_decision_an_id_and_every_reject_with
 def test_a_file_that_cannot_be_sent_to_its_end_is_decided_as_far_as_it_was_and_fails(tmp_path: Path) -> None:
     rows = payments(10_000, DAYS)
     file = write_jsonl(tmp_path / "unsorted.jsonl", [*rows[:9_000], *rows[4_000:6_000]])
-    failed = weir("up", "--input", file, "--data-dir", tmp_path / "data")
+    failed = weir("up", "--input", file, "--data-dir", tmp_path / "data", *NOBODY_LOOKS)
     assert failed.returncode == 1
     assert re.search(r"simulator failed: .*unsorted\.jsonl:9001: not sorted by event_time_ms", failed.stdout)
     summary = summary_of(tmp_path / "data")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from payments_file import DAY_MS, START_MS, payments, with_truth, write_parquet
-from weir_process import Up, summary_of, weir
+from weir_process import NOBODY_LOOKS, Up, summary_of, weir
 
 from services.mesh.codec import Codec
 from services.mesh.topics import OUTCOMES
@@ -32,7 +32,7 @@ def test_reviews_of_a_run_in_two_pieces(tmp_path: Path) -> None:
     rows = with_truth(payments(COUNT, DAYS), share=0.1)
     truth = {(row["customer_id"], row["event_id"]): row["is_fraud"] for row in rows}
     file, data = write_parquet(tmp_path / "payments.parquet", rows), tmp_path / "data"
-    arguments = ["--input", str(file), "--label-delay", "3d", "--reviewed", str(REVIEWED)]
+    arguments = ["--input", str(file), "--label-delay", "3d", "--reviewed", str(REVIEWED), *NOBODY_LOOKS]
     with Up(data, *arguments, "--speed", "150/s") as up:
         end_s = time.monotonic() + 120
         while evenings(data) < 3:
@@ -45,7 +45,7 @@ def test_reviews_of_a_run_in_two_pieces(tmp_path: Path) -> None:
     summary = summary_of(data)
     assert (summary["decisions"], summary["missing"], summary["duplicates"]) == (COUNT, 0, 0)
 
-    with Up(data, "--no-input") as up:
+    with Up(data, "--no-input", *NOBODY_LOOKS) as up:
         kafka = up.wait_ready()["kafka"]
         codec = Codec(OUTCOMES.schemas[0])
         outcomes = [codec.decode(message.value()) for message in committed_records(kafka, OUTCOMES, None, None)]

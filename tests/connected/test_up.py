@@ -92,7 +92,7 @@ def test_on_a_terminal_it_draws_and_ctrl_c_stops_it(tmp_path: Path) -> None:
     reader.start()
     with (
         os.fdopen(theirs, "w") as terminal,
-        Up(tmp_path / "data", "--input", str(file), "--speed", "200/s", stdout=terminal) as up,
+        Up(tmp_path / "data", "--input", str(file), "--speed", "300/s", stdout=terminal) as up,
     ):
         end_s = time.monotonic() + 180
         while b"decided 1," not in b"".join(seen):
