@@ -18,6 +18,10 @@ Header = tuple[str, bytes | None]
 LANE = 1_024
 
 
+# No single call of a log waits longer for its broker.
+CALL_WAIT_S = 10.0
+
+
 class InRecord(NamedTuple):
     """One record read from a topic."""
 

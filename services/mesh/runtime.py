@@ -22,7 +22,7 @@ from threading import Event as Flag
 from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
 from services.mesh.flood import REJECTS_MAX, WINDOW_RECORDS, RejectGuard
 from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, find, pack_parts, unpack_hop
-from services.mesh.ports import Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog, out_record
+from services.mesh.ports import CALL_WAIT_S, Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog, out_record
 from services.mesh.stage import Emit, Handler, Reporter, dead_letter
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DEAD_LETTERS
@@ -35,6 +35,9 @@ BATCH_WAIT_MS = 10
 # A reopen costs a second of group protocol; waiting longer between tries only matters when the broker is down.
 REOPEN_WAIT_S_FIRST = 0.2
 REOPEN_WAIT_S_MAX = 5.0
+# All waits of a commit share one deadline, CALL_WAIT_S, and closing waits for less: what is not back long after it will
+# not come back (adapters/watchdog.py says why).
+COMMIT_S_MAX = 1.5 * CALL_WAIT_S
 # Two processes with one slot fence each other within seconds, for ever; after this many in a row one has to give up.
 FENCES_MAX = 3
 # A session that lasted this long was no such fight, even if it had nothing to process.
@@ -117,7 +120,9 @@ class StageRuntime:
         """Close the session, whatever has become of it."""
         self._telemetry.ready(False)
         self._telemetry.owns([])
+        self._telemetry.alive(COMMIT_S_MAX)
         self._log.close()
+        self._telemetry.alive()
 
     def turn(self) -> int:
         """One batch; returns how many records it had."""
@@ -135,7 +140,9 @@ class StageRuntime:
         """Between batches: what the handler has left to tell, in a transaction of its own."""
         outputs = self._report({}, last=last)
         if outputs:
+            self._telemetry.alive(COMMIT_S_MAX)
             self._log.commit(outputs, {})
+            self._telemetry.alive()
             self._telemetry.told(outputs)
 
     def _report(self, ends: dict[int, int], *, last: bool) -> list[OutRecord]:
@@ -169,7 +176,9 @@ class StageRuntime:
         outputs += self._report(ends, last=False)
         offsets = {p: CommittedOffset(end, self._marks[p].to_metadata()) for p, end in ends.items()}
         stepped_s = self._clock.monotonic_s()
+        self._telemetry.alive(COMMIT_S_MAX)
         self._log.commit(outputs, offsets)
+        self._telemetry.alive()
         committed_s = self._clock.monotonic_s()
         self._handler.committed(offsets)
         self._telemetry.batch(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from operator import attrgetter
 
 from services.mesh.headers import find
@@ -26,6 +27,7 @@ class Health:
     ready: bool = False
     halted: str = ""
     last_turn_s: float = 0.0  # monotonic
+    patience_s: float = inf  # how long what the loop has begun may take, where that is known
     last_error: str = ""
     partitions: list[int] = field(default_factory=list)
     records: int = 0
@@ -49,9 +51,10 @@ class StageTelemetry:
         """Transactions committed so far."""
         return self.health.batches
 
-    def alive(self) -> None:
-        """The loop has made a turn."""
+    def alive(self, patience_s: float = inf) -> None:
+        """The loop has made a turn, or begins something that takes no longer than ``patience_s``."""
         self.health.last_turn_s = self._clock.monotonic_s()
+        self.health.patience_s = patience_s
 
     def ready(self, ready: bool) -> None:
         """The stage owns its share of partitions, or no longer."""

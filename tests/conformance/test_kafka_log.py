@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from log_worlds import OPENED, PARTITIONS, KafkaLogWorld, Member, until
 
 from services.mesh.adapters.kafka_log import KafkaLog
-from services.mesh.errors import Fatal
+from services.mesh.errors import Fatal, Transient
 from services.mesh.ports import CommittedOffset, OutRecord
 from services.platform.servers import Servers
 
@@ -106,3 +106,23 @@ def test_metadata_beyond_the_brokers_limit_moves_nothing(world: KafkaLogWorld) -
         member.log.commit([OutRecord(world.output, b"k", b"x", 0, [])], {0: CommittedOffset(1, "x" * 4_097)})
     member.log.close()
     assert world.everything() == []
+
+
+def test_who_was_cut_off_from_the_broker_begins_anew(world: KafkaLogWorld) -> None:
+    """Its next commit might wait for ever; the callback is called with what the client says then."""
+    world.produce(0, [b"a"])
+    log = world.log()
+    member = joined(log)
+    until(lambda: len(member.records) == 1, member)
+    log._note_error(KafkaError(KafkaError._TRANSPORT))
+    log.commit([], {0: CommittedOffset(0, "")})
+    log._note_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    with pytest.raises(Transient, match="no broker could be reached"):
+        log.commit([OutRecord(world.output, b"k", b"v", 0, [])], {0: CommittedOffset(1, "")})
+    with pytest.raises(Transient, match="no broker could be reached"):
+        log.poll(10, 10)
+    log.close()
+    log.open()
+    again = Member(log)
+    until(lambda: len(again.records) == 1, again)
+    log.commit([], {0: CommittedOffset(1, "")})

@@ -34,15 +34,14 @@ from confluent_kafka import (
 
 from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.errors import Fatal, Fenced, Transient
-from services.mesh.ports import LANE, Assignment, CommittedOffset, InRecord, OutRecord, in_record
+from services.mesh.ports import CALL_WAIT_S, LANE, Assignment, CommittedOffset, InRecord, OutRecord, in_record
 
-TRANSACTION_TIMEOUT_MS = 10_000
+# A transaction older than this is the broker's to abort: nobody waits longer for one.
+TRANSACTION_TIMEOUT_MS = round(1_000 * CALL_WAIT_S)
 # Static members keep their share for this long when they die; the supervisor restarts one within 2 s.
 SESSION_TIMEOUT_MS = 10_000
 # Longest pause between polls: a rebuild of state works in slices, so only a hanging step comes near it.
 POLL_INTERVAL_MAX_MS = 120_000
-# A transaction older than TRANSACTION_TIMEOUT_MS is the broker's to abort: nobody waits longer for one.
-CALL_WAIT_S = 10.0
 IDLE_WAIT_S = 0.25
 _FENCED_CODES = frozenset(
     {
@@ -138,6 +137,8 @@ class KafkaLog:
                 self._produce(topic, key, value, -1 if partition is None else partition, headers, deadline_s)
             if outputs and producer.flush(_left_s(deadline_s)):
                 raise Transient(f"{self._group}: broker took over {CALL_WAIT_S:.0f} s to accept a batch")
+            if self._was_cut_off:
+                raise Transient(f"committing {self._group}: no broker could be reached for a while")
             moves = [TopicPartition(*self._place(n), c.offset, c.metadata) for n, c in offsets.items()]
             if moves:  # none when a stage tells something between two batches
                 producer.send_offsets_to_transaction(moves, self._group_metadata, _left_s(deadline_s))

@@ -24,7 +24,10 @@ _LAST_WORDS_S = 2.0
 
 
 def watch(telemetry: StageTelemetry, still_s_max: float = STILL_S_MAX) -> None:
-    """Start a daemon thread that ends the process once its loop has stood still for ``still_s_max``."""
+    """Start a daemon thread that ends the process once its loop has stood still for ``still_s_max``.
+
+    Or for less, where the loop has said how long what it begins may take.
+    """
     Thread(target=_watch, args=(telemetry, still_s_max), name="watchdog", daemon=True).start()
 
 
@@ -33,7 +36,7 @@ def _watch(telemetry: StageTelemetry, still_s_max: float) -> None:
         faulthandler.dump_traceback_later(still_s_max + 10 * _LOOK_S, exit=True)
         time.sleep(_LOOK_S)
         still_s = time.monotonic() - telemetry.health.last_turn_s
-        if still_s > still_s_max:
+        if still_s > min(still_s_max, telemetry.health.patience_s):
             # Whoever hangs in a write to the log holds its lock: last words are tried, not waited for.
             Timer(_LAST_WORDS_S, os._exit, (EXIT_STATUS,)).start()
             logging.critical("stage=%s no progress for %.0f s: ending the process", telemetry.health.stage, still_s)

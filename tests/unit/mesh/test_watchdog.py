@@ -43,3 +43,10 @@ def test_a_hang_ends_the_process(hang: str) -> None:
         assert ended.returncode == 70
         assert "stage=test no progress" in ended.stderr
         assert "line" in ended.stderr, "where it hangs"
+
+
+def test_what_was_to_take_less_is_waited_for_no_longer() -> None:
+    hang = "telemetry.alive(0.3); time.sleep(60)"
+    program = HANG.format(hang=hang).replace("watch(telemetry, 0.5)", "watch(telemetry, 3600)")
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout) == (70, "alive\n"), ended.stderr
