@@ -20,6 +20,7 @@ from services.cli import (
     trace,
     up,
     users,
+    webhooks,
 )
 
 _EPILOG = "example: weir up --input payments.parquet --speed max"
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(metavar="COMMAND", required=True)
     modules = (
         up, send, status, trace, dead_letters, models, policy, review, audit, drift, features, parity, schemas,
-        tokens, users,
+        tokens, users, webhooks,
     )  # fmt: skip
     for module in modules:
         module.add(commands)

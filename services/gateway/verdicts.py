@@ -14,7 +14,7 @@ from services.mesh.excerpt import Excerpt
 from services.mesh.lookup_entries import last_header
 from services.mesh.ports import Header
 from services.mesh.records import EventRaw
-from services.mesh.topics import EVENTS_RAW, OUTCOMES, OUTCOMES_RAW
+from services.mesh.topics import DECISIONS, EVENTS_RAW, OUTCOMES, OUTCOMES_RAW
 
 # What the caller sent, which says whether it is his event that was decided.
 _SENT: Final = (
@@ -53,8 +53,8 @@ class Refused:
 
     @property
     def is_of_an_event(self) -> bool:
-        """Whether an event was refused, and not an outcome."""
-        return self.origin_topic not in (OUTCOMES_RAW.name, OUTCOMES.name)
+        """Whether an event was refused, and neither an outcome nor a decision (by a webhook's receiver)."""
+        return self.origin_topic not in (OUTCOMES_RAW.name, OUTCOMES.name, DECISIONS.name)
 
 
 class DecisionReader:

@@ -32,6 +32,8 @@ class RejectCode(StrEnum):
     CLOCK_JUMP = "clock_jump"  # event time is further ahead of the partition's clock than one record may move it
     CONFLICT = "conflict"  # identity seen before with another body
     UNDECODABLE = "undecodable"  # a record between our own services that does not decode
+    WEBHOOK_REFUSED = "webhook_refused"  # a decision that a receiver will not take, however often it is sent
+    WEBHOOK_NOT_TAKEN = "webhook_not_taken"  # a decision that a receiver has not taken within the limits
 
 
 class WeirError(Exception):

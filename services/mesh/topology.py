@@ -153,12 +153,17 @@ LOOKUP = Participant(
     name="lookup", service="lookup", consumes=(DECISIONS, DEAD_LETTERS, OUTCOMES_RAW, LABELS, OUTCOMES_ORPHAN)
 )
 
+# Other systems, told of decisions over HTTP.
+WEBHOOKS = Participant(name="webhooks", service="webhooks", consumes=(DECISIONS,), produces=(DEAD_LETTERS,))
+
 # Everybody who sends over HTTP, and asks what became of it.
 GATEWAY = Participant(
     name="gateway", service="gateway", consumes=(DECISIONS, DEAD_LETTERS), produces=(EVENTS_RAW, OUTCOMES_RAW)
 )
 
-PARTICIPANTS: tuple[Participant, ...] = (SIMULATOR, GATEWAY, DRIFT, RETRAINING, DEPLOY, COMMANDS, CONSOLE, LOOKUP)
+PARTICIPANTS: tuple[Participant, ...] = (
+    SIMULATOR, GATEWAY, DRIFT, RETRAINING, DEPLOY, COMMANDS, CONSOLE, LOOKUP, WEBHOOKS,
+)  # fmt: skip
 
 
 def stage_named(name: str) -> Stage:

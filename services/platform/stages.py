@@ -21,6 +21,7 @@ from services.mesh.topology import (
     RETRAINING,
     REVIEW,
     STAGES,
+    WEBHOOKS,
     Participant,
     Stage,
 )
@@ -29,10 +30,11 @@ from services.platform.endpoints import Endpoints
 from services.platform.ports import HOST
 from services.platform.probes import http_answers
 from services.platform.supervisor import ChildSpec
+from services.webhooks.settings import FILE_NAME as WEBHOOKS_FILE
 
 RUN = "run"  # where, in a data directory, every process tells how its health is asked
 # What a mesh decides without: ``weir up --without`` takes these names.
-OPTIONAL = (GATEWAY.name, CONSOLE.name, REVIEW.name, LOOKUP.name, DRIFT.name)
+OPTIONAL = (GATEWAY.name, CONSOLE.name, REVIEW.name, LOOKUP.name, DRIFT.name, WEBHOOKS.name)
 SENDERS_STOP, STAGES_STOP = 0, 1  # stop orders: first who brings events in, then who decides them; servers come later
 # numpy and xgboost would each start a thread pool; every process is one thread by design.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -91,6 +93,12 @@ def lookup_spec(data: DataDir, endpoints: Endpoints) -> ChildSpec:
     """Keeps the index from an event's identity to its offsets."""
     own = {"WEIR_LOOKUP_FILE": str(data.path / LOOKUP_FILE)}
     return _participant_spec(LOOKUP, data, endpoints, own, STAGES_STOP, stop_s_max=2.0)
+
+
+def webhooks_spec(data: DataDir, endpoints: Endpoints, extra: Mapping[str, str]) -> ChildSpec:
+    """Tells other systems; nobody until there is a subscription."""
+    own = {"WEIR_WEBHOOKS_FILE": str(data.path / WEBHOOKS_FILE)}
+    return _participant_spec(WEBHOOKS, data, endpoints, own | dict(extra), STAGES_STOP)
 
 
 def gateway_spec(

@@ -47,6 +47,7 @@ from services.platform.stages import (
     retraining_spec,
     simulator_spec,
     stage_specs,
+    webhooks_spec,
 )
 from services.platform.stillness import Stillness
 from services.platform.summary import ServedModel, Summary, to_json, to_text
@@ -153,6 +154,7 @@ class _Mesh:
             health_file(self._data, name).unlink(missing_ok=True)
         specs = stage_specs(self._data, endpoints, settings.partitions, settings.instances, extra)
         specs.append(lookup_spec(self._data, endpoints))
+        specs.append(webhooks_spec(self._data, endpoints, settings.environment))
         gateway_port = self._lease(GATEWAY.name, GATEWAY_PORT)
         specs.append(gateway_spec(self._data, endpoints, gateway_port, settings.partitions, settings.environment))
         console_port = self._lease(CONSOLE.name, CONSOLE_PORT)

@@ -77,6 +77,7 @@ def test_every_reject_reaches_dead_letters_once_with_its_code() -> None:
 def test_every_code_of_a_raw_record_is_in_the_corpus() -> None:
     codes = {code for _, _, code in [*json_cases(), *avro_cases()]}
     others = {"undecodable", "wrong_key", "late", "clock_jump", "conflict"}  # need state; see test_handler
+    others |= {"webhook_refused", "webhook_not_taken"}  # of decisions
     assert codes | others == {*(code.value for code in RejectCode), ""}
 
 

@@ -165,8 +165,12 @@ def test_the_worlds_differ_in_analysts_and_drift_alone() -> None:
         scenario_module.command(Run(4, world, Path("f")))[2:]
         for world in ("weekly", "loop")  # type: ignore[arg-type]
     )
-    assert [word for word in weekly if word not in loop] == ["gateway,console,review,lookup,drift"]
-    assert [word for word in loop if word not in weekly] == ["gateway,console,review,lookup", "--reviewed", "60"]
+    assert [word for word in weekly if word not in loop] == ["gateway,console,review,lookup,drift,webhooks"]
+    assert [word for word in loop if word not in weekly] == [
+        "gateway,console,review,lookup,webhooks",
+        "--reviewed",
+        "60",
+    ]
 
 
 def test_another_scenario_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,257 @@
+"""``weir webhooks``: which other systems are told of decisions, and what became of what they did not take."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from services.cli.acting import wall_ms
+from services.cli.shared import Commands, add_json, add_mesh, print_json, print_line, shown_time
+from services.cli.webhook_letters import file_of, run_dead, run_redeliver
+from services.mesh.errors import Fatal, WeirError
+from services.mesh.settings import parse_duration_ms
+from services.webhooks.address import target_of
+from services.webhooks.message import trial_body
+from services.webhooks.settings import FILE_NAME
+from services.webhooks.signature import KEY_BYTES, secret_of
+from services.webhooks.subscription import (
+    ACTIONS,
+    Secret,
+    Subscription,
+    Subscriptions,
+    checked_actions,
+    checked_name,
+)
+from services.webhooks.subscription_file import change_subscriptions, load_subscriptions
+from services.webhooks.verdict import Verdict
+
+_STOPPING = "decline,review"  # what somebody has to act on
+_TEST_WAIT_S = 10.0
+
+
+def add(commands: Commands) -> None:
+    """``weir webhooks``."""
+    parser = commands.add_parser(
+        "webhooks",
+        help="tell other systems of decisions",
+        description="Each subscription is told, over HTTP and signed, of the decisions whose action it names. A change "
+        "is in force within a second, without a restart.",
+        epilog="example: weir webhooks add bank https://bank.example/hooks --actions decline,review",
+    )
+    add_actions(parser)
+
+
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """add, list, change, rotate, pause, resume, remove, test, dead, redeliver."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    named: dict[str, argparse.ArgumentParser] = {}
+
+    def action(name: str, text: str, example: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=text, epilog=f"example: weir webhooks {example}")
+        made.set_defaults(run=run)
+        add_mesh(made)
+        add_json(made)
+        made.add_argument("--file", type=Path, metavar="F", help=f"instead of {FILE_NAME} in the data directory")
+        named[name] = made
+        return made
+
+    new = action("add", "subscribe, and print the secret, once", "add bank https://bank.example/hooks", _add)
+    action("list", "who is told what; no secrets", "list", _list)
+    change = action("change", "another URL, other actions", "change bank --actions decline", _change)
+    rotate = action("rotate", "a new secret; both sign for a while", "rotate bank --overlap 24h", _rotate)
+    action("pause", "send nothing; what is decided meanwhile waits", "pause bank", _pause)
+    action("resume", "go on where it was", "resume bank", _resume)
+    action("remove", "end a subscription", "remove bank", _remove)
+    action("test", "send one signed message that is no decision", "test bank", _test)
+    for name in ("add", "change", "rotate", "pause", "resume", "remove", "test"):
+        named[name].add_argument("name", metavar="NAME")
+    new.add_argument("url", metavar="URL", help="http:// or https://; redirects are not followed")
+    new.add_argument("--from", dest="since", choices=["now", "beginning"], default="now", help="(default: now)")
+    new.add_argument("--actions", default=_STOPPING, metavar="A,A", help=f"(default: {_STOPPING})")
+    change.add_argument("--url", metavar="URL")
+    change.add_argument("--actions", metavar="A,A", help=f"some of {', '.join(ACTIONS)}")
+    for each in (new, change):
+        each.add_argument(
+            "--allow-private",
+            action=argparse.BooleanOptionalAction,
+            default=False if each is new else None,
+            help="the URL may lead to this machine or its private network",
+        )
+    rotate.add_argument(
+        "--overlap", default="24h", metavar="24h", help="how long the old one signs too, 0s: not at all (default: 24h)"
+    )
+    dead = action("dead", "decisions that were given up, newest first", "dead bank", run_dead)
+    redeliver = action("redeliver", "send given-up decisions once more", "redeliver bank e-17", run_redeliver)
+    for each in (dead, redeliver):
+        each.add_argument("name", metavar="NAME", nargs="?", help="of this webhook only")
+    dead.add_argument("--all", action="store_true", help="those that were redelivered since, too")
+    redeliver.add_argument("event", metavar="EVENT", nargs="?", help="of this event only, redelivered before or not")
+    redeliver.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+
+
+def _add(given: argparse.Namespace) -> int:
+    now_ms, secret = wall_ms(), _new_secret()
+    target_of(given.url, private=given.allow_private)
+    subscription = Subscription(
+        name=checked_name(given.name),
+        url=given.url,
+        actions=_actions(given.actions),
+        secrets=(Secret(text=secret),),
+        created_ms=now_ms,
+        since_ms=now_ms if given.since == "now" else 0,
+        changed_ms=now_ms,
+        private=given.allow_private,
+    )
+    change_subscriptions(file_of(given), lambda all_: all_.with_one(subscription))
+    return _show_secret(given, subscription, secret)
+
+
+def _list(given: argparse.Namespace) -> int:
+    found = load_subscriptions(file_of(given)).all
+    if given.json:
+        print_json([_plain(one) for one in found])
+        return 0
+    for one in found:
+        print_line(_line(one))
+    if not found:
+        print_line("no webhooks: nobody is told; add one with `weir webhooks add NAME URL`")
+    return 0
+
+
+def _change(given: argparse.Namespace) -> int:
+    if given.url is None and given.actions is None and given.allow_private is None:
+        raise Fatal(f"webhook {given.name}: nothing to change; name --url, --actions or --allow-private")
+
+    def changed(one: Subscription) -> Subscription:
+        private = one.private if given.allow_private is None else given.allow_private
+        url = given.url or one.url
+        target_of(url, private=private)
+        return replace(one, url=url, private=private, actions=_actions(given.actions) if given.actions else one.actions)
+
+    return _say(given, _changed(given, changed), "is changed")
+
+
+def _rotate(given: argparse.Namespace) -> int:
+    secret, overlap_ms = _new_secret(), parse_duration_ms(given.overlap, "--overlap")
+    return _show_secret(given, _changed(given, lambda one: one.rotated(secret, wall_ms(), overlap_ms)), secret)
+
+
+def _pause(given: argparse.Namespace) -> int:
+    return _say(given, _changed(given, lambda one: replace(one, paused=True)), "is paused; what is decided waits")
+
+
+def _resume(given: argparse.Namespace) -> int:
+    return _say(given, _changed(given, lambda one: replace(one, paused=False)), "goes on")
+
+
+def _remove(given: argparse.Namespace) -> int:
+    change_subscriptions(file_of(given), lambda all_: all_.without(given.name))
+    if given.json:
+        print_json({"removed": given.name})
+    else:
+        print_line(f"{given.name} is removed; nothing more is sent to it")
+    return 0
+
+
+def _test(given: argparse.Namespace) -> int:
+    from services.webhooks.posting import Poster  # a client for HTTP, which the other commands do without
+
+    one = load_subscriptions(file_of(given)).named(given.name)
+    now_ms = wall_ms()
+
+    async def post() -> Any:
+        poster = Poster(one, _TEST_WAIT_S, 1)
+        try:
+            return await poster.post(f"msg_test_{now_ms}", trial_body(one.name, now_ms))
+        finally:
+            await poster.close()
+
+    answer = asyncio.run(post())
+    taken = answer.verdict is Verdict.TAKEN
+    if given.json:
+        print_json({"name": one.name, "status": answer.status, "taken": taken, "answer": str(answer)})
+        return 0 if taken else 1
+    if not taken:
+        raise Fatal(f"webhook {one.name}: {one.url} answered {answer}; a receiver takes a message by answering 2xx")
+    print_line(f"{one.name} took it: {answer}")
+    return 0
+
+
+def _changed(given: argparse.Namespace, change: Callable[[Subscription], Subscription]) -> Subscription:
+    made: list[Subscription] = []
+
+    def replaced(all_: Subscriptions) -> Subscriptions:
+        made.append(replace(change(all_.named(given.name)), changed_ms=wall_ms()))
+        return all_.with_changed(made[-1])
+
+    change_subscriptions(file_of(given), replaced)
+    return made[-1]
+
+
+def _actions(text: str) -> Any:
+    return checked_actions(part.strip() for part in text.split(",") if part.strip())
+
+
+def _new_secret() -> str:
+    return secret_of(secrets.token_bytes(KEY_BYTES))
+
+
+def _show_secret(given: argparse.Namespace, one: Subscription, secret: str) -> int:
+    if given.json:
+        print_json(_plain(one) | {"secret": secret})
+    else:
+        sys.stderr.write(f"{_line(one)}\nIts secret follows, for the receiver; it is not shown again.\n")
+        print_line(secret)
+    return 0
+
+
+def _say(given: argparse.Namespace, one: Subscription, what: str) -> int:
+    if given.json:
+        print_json(_plain(one))
+    else:
+        print_line(f"{one.name} {what}, within a second")
+    return 0
+
+
+def _plain(one: Subscription) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "url": one.url,
+        "actions": [action for action in ACTIONS if action in one.actions],
+        "private": one.private,
+        "paused": one.paused,
+        "created_ms": one.created_ms,
+        "changed_ms": one.changed_ms,
+        "since_ms": one.since_ms,
+        "secrets": len(one.keys(wall_ms())),
+        "group": one.group,
+    }
+
+
+def _line(one: Subscription) -> str:
+    actions = ",".join(action for action in ACTIONS if action in one.actions)
+    state = " PAUSED" if one.paused else ""
+    return f"{one.name:<20} {actions:<24} {one.url}  since {shown_time(one.since_ms)}{state}"
+
+
+def main() -> int:
+    """In a container that holds only its own service: ``python -m services.cli.webhooks list --file F``."""
+    parser = argparse.ArgumentParser(prog="python -m services.cli.webhooks", description="Tell others of decisions.")
+    add_actions(parser)
+    given = parser.parse_args()
+    try:
+        status: int = given.run(given)
+    except WeirError as error:
+        sys.stderr.write(f"weir: {error}\n")
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
