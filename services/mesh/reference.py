@@ -110,8 +110,7 @@ def feature_reference(
     """Every feature of ``rows`` (float32, shape (n, f)); days: int64, shape (n,), 0 to the number of days - 1."""
     edges = [quantile_edges(rows[:, column]) for column in range(rows.shape[1])]
     bins = FeatureBins([inner.tolist() for inner in edges])
-    places = bins.places(rows) + days[:, None] * bins.total
-    by_day = np.bincount(places.ravel(), minlength=(int(days.max()) + 1) * bins.total).reshape(-1, bins.total)
+    by_day = bins.count_groups(rows, days, int(days.max()) + 1)
     start, found = 0, []
     for inner, size in zip(edges, bins.sizes, strict=True):
         counts = by_day[:, start : start + size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from services.mesh.trees import xgboost
 from services.retraining import measures
 from services.retraining.calibrate import fit_calibration
 from services.retraining.dataset import Horizon, Part, Recorded, TrainingRefused, canonical_order, data_hash, split
-from services.retraining.frozen import frozen_reference
+from services.retraining.frozen import frozen_reference, seen_features
 from services.retraining.train import Settings, fit, margins
 
 # Spread over the margins of the validation part; beside them one row of missing values, which tries every default way.
@@ -34,13 +35,13 @@ class Identity:
     code_version: str
 
 
-Training = Callable[[], bytes]
-Together = Callable[[Sequence[Training]], Sequence[bytes]]
+Task = Callable[[], Any]
+Together = Callable[[Sequence[Task]], Sequence[Any]]
 
 
-def in_turn(trainings: Sequence[Training]) -> list[bytes]:
+def in_turn(tasks: Sequence[Task]) -> list[Any]:
     """One after the other."""
-    return [training() for training in trainings]
+    return [task() for task in tasks]
 
 
 def build(
@@ -64,8 +65,8 @@ def build(
     ``segments`` (of each row, its channel) and ``actions`` (how often each was taken) make the reference finer.
     ``champion``, verified, is measured on the same rows: on all of them, some of which it may have learned from, and
     beside the new one on those that neither has seen.
-    ``together`` runs the four trainings, which need nothing of one another. ``lineage`` goes among the manifest's
-    parameters.
+    ``together`` runs the four trainings and what is told of the data, which need nothing of one another; the longest
+    come first. ``lineage`` goes among the manifest's parameters.
     Raises `TrainingRefused`.
     """
     assert recorded.rows.shape[1] == len(identity.feature_names), "rows have other columns than feature_names"
@@ -79,16 +80,18 @@ def build(
     span = (0, settings.trees)
 
     whole_exact = _exact(recorded, whole)
-    model, tried, fallback, tried_fallback = together(
+    model, tried, fallback, tried_fallback, seen, content = together(
         [
             lambda: _fitted(recorded, whole_exact, settings),
             lambda: _fitted(recorded, _exact(recorded, train), settings),
             lambda: _fitted(recorded, whole, settings, columns),
             lambda: _fitted(recorded, train, settings, columns),
+            lambda: seen_features(recorded, whole_exact, segments),
+            lambda: data_hash(recorded, whole, identity.feature_set),
         ]
     )
     try:
-        calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
+        calibration, validated, metrics = _validated(tried, *_rows(recorded, exact), span)
     except TrainingRefused:
         # Fraud has changed since what it could learn from: higher scores mean less of it. The model that is to serve
         # knows better, so it is validated by customers where it can't be by time.
@@ -96,17 +99,17 @@ def build(
         tried = _fitted(recorded, _only(whole_exact, ~recorded.held_out[whole_exact.index]), settings)
         if not (0 < int(exact.fraud.sum()) < len(exact.index)):
             raise
-        calibration, metrics = _validated(tried, *_rows(recorded, exact), span)
+        calibration, validated, metrics = _validated(tried, *_rows(recorded, exact), span)
         metrics["validated_by_customers"] = 1.0
     fallback_rows, fallback_fraud = _rows(recorded, validation, columns)
     try:
-        fallback_calibration, fallback_metrics = _validated(tried_fallback, fallback_rows, fallback_fraud, span)
+        fallback_calibration, _, fallback_metrics = _validated(tried_fallback, fallback_rows, fallback_fraud, span)
     except TrainingRefused:
         # The event alone says nothing about fraud any more. A fallback has to answer all the same: the fraud share.
         fallback_calibration, fallback_metrics = _uninformed(fallback_fraud), {}
 
-    validated = calibrated(calibration, margins(tried, recorded.rows[exact.index], span))
-    judged = _scored_by(champion, recorded.rows[exact.index]) if champion else validated
+    rows, served = recorded.rows[exact.index], margins(model, recorded.rows[exact.index], span)
+    judged = _scored_by(champion, rows) if champion else validated
     if champion:
         unseen = _unseen(recorded, exact, parse(champion.manifest).label_cut_off_ms, horizon)
         metrics |= _against(judged, validated, exact.fraud, unseen, horizon.frauds_min)
@@ -124,24 +127,16 @@ def build(
         iteration_range=span,
         calibration=calibration,
         fallback_calibration=fallback_calibration,
-        golden=_golden(recorded.rows[exact.index], columns, model, fallback, calibration, fallback_calibration, span),
+        golden=_golden(rows, served, columns, model, fallback, calibration, fallback_calibration, span),
         code_version=identity.code_version,
-        data_hash=data_hash(recorded, whole, identity.feature_set),
+        data_hash=content,
         label_cut_off_ms=cut_off_ms,
         rows=len(whole.index),
         frauds=int(whole.fraud.sum()),
         metrics=metrics | {f"fallback_{name}": value for name, value in fallback_metrics.items()},
         parameters=settings.parameters() | _prefixed("horizon", asdict(horizon)) | dict(lineage or {}),
         xgboost_version=str(xgboost.__version__),
-        reference=frozen_reference(
-            recorded,
-            whole_exact,
-            exact,
-            calibrated(calibration, margins(model, recorded.rows[exact.index], span)),
-            validated,
-            segments,
-            actions,
-        ),
+        reference=frozen_reference(seen, recorded, exact, calibrated(calibration, served), validated, actions),
     )
     return sign(manifest, model, fallback, key)
 
@@ -187,8 +182,8 @@ def _against(
 def _rows(
     recorded: Recorded, part: Part, columns: npt.NDArray[np.intp] | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    rows = recorded.rows[part.index]
-    return np.ascontiguousarray(rows if columns is None else rows[:, columns]), part.fraud
+    rows = recorded.rows if columns is None else recorded.rows[:, columns]
+    return np.ascontiguousarray(rows[part.index]), part.fraud
 
 
 def _only(part: Part, chosen: npt.NDArray[np.bool_]) -> Part:
@@ -208,11 +203,12 @@ def _exact(recorded: Recorded, part: Part) -> Part:
 
 def _validated(
     model: bytes, rows: npt.NDArray[np.float32], fraud: npt.NDArray[np.bool_], span: tuple[int, int]
-) -> tuple[Calibration, dict[str, float]]:
+) -> tuple[Calibration, npt.NDArray[np.float64], dict[str, float]]:
+    """The calibration, the probabilities that it gives ``rows``, and how good those are."""
     found = margins(model, rows, span)
     calibration = fit_calibration(found, fraud)
     scores = calibrated(calibration, found)
-    return calibration, {
+    measured = {
         "validation_rows": float(len(rows)),
         "validation_frauds": float(fraud.sum()),
         "average_precision": measures.average_precision(scores, fraud),
@@ -221,10 +217,12 @@ def _validated(
         "log_loss": measures.log_loss(scores, fraud),
         "calibration_error": measures.calibration_error(scores, fraud),
     }
+    return calibration, scores, measured
 
 
 def _golden(
     candidates: npt.NDArray[np.float32],
+    served: npt.NDArray[np.float32],
     columns: npt.NDArray[np.intp],
     model: bytes,
     fallback: bytes,
@@ -232,8 +230,8 @@ def _golden(
     fallback_calibration: Calibration,
     span: tuple[int, int],
 ) -> Golden:
-    """Rows at even ranks of the margin, lowest and highest included, and one of missing values."""
-    ranked = np.argsort(margins(model, candidates, span), kind="stable")
+    """Rows at even ranks of their margins ``served``, lowest and highest included, and one of missing values."""
+    ranked = np.argsort(served, kind="stable")
     picked = candidates[ranked[np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).astype(np.intp)]]
     rows = np.vstack([picked, np.full((1, candidates.shape[1]), np.nan, dtype=np.float32)])
     return Golden.of(

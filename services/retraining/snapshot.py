@@ -61,13 +61,13 @@ def write(snapshot: Snapshot, path: Path, features: FeatureSetPin) -> str:
 def read(path: Path, sha256: str, features: FeatureSetPin) -> Snapshot:
     """What ``write`` wrote. Raises SnapshotRefused when the file is another, damaged, or of other features."""
     try:
-        found = sha256_of(path)
+        content = path.read_bytes()
     except OSError as error:
         raise SnapshotRefused(f"snapshot {path}: {error.strerror}") from None
-    if found != sha256:
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise SnapshotRefused(f"snapshot {path}: sha256 {found}, written was {sha256}; take a new one from the log")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowInvalid, OSError) as error:
         raise SnapshotRefused(f"snapshot {path}: {error}") from None
     made_for = (table.schema.metadata or {}).get(_FEATURE_SET, b"").decode()
@@ -80,8 +80,8 @@ def read(path: Path, sha256: str, features: FeatureSetPin) -> Snapshot:
     return Snapshot(
         recorded=Recorded(rows=rows, **columns),
         identity=table["identity"].to_numpy(),
-        segments=table["channel"].to_pylist(),
-        actions=table["action"].to_pylist(),
+        segments=table["channel"].to_numpy().tolist(),
+        actions=table["action"].to_numpy().tolist(),
     )
 
 

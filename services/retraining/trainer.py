@@ -41,7 +41,7 @@ from services.mesh.settings import parse_duration_ms
 from services.mesh.signing import load_signing_key
 from services.mesh.topics import LABELS, MODELS
 from services.retraining import snapshot as snapshots
-from services.retraining.build import Identity, Training, build
+from services.retraining.build import Identity, Task, build
 from services.retraining.dataset import Horizon, TrainingRefused
 from services.retraining.handover import EXIT_REFUSED, LINEAGE, RELEASE, SNAPSHOT
 from services.retraining.history import newest_observed_ms, snapshot_of
@@ -110,10 +110,10 @@ class Trainer:
         logging.info("trained %s in %.1f s, %.1f of them reading", model_version, time.monotonic() - began_s, read_s)
         return folder
 
-    def _together(self, trainings: Sequence[Training]) -> list[bytes]:
+    def _together(self, tasks: Sequence[Task]) -> list[Any]:
         """Each with one thread, several at once: the same bytes however many, and no thread waits for another."""
         with ThreadPoolExecutor(self._given.threads) as pool:
-            return list(pool.map(lambda training: training(), trainings))
+            return list(pool.map(lambda task: task(), tasks))
 
     def _champion(self) -> tuple[str, Bundle | None]:
         journal, registry = KafkaJournal(self._given.kafka, MODELS.name, "retraining.trainer"), Registry()

@@ -48,6 +48,17 @@ def test_a_value_falls_into_the_bin_that_a_search_finds(rows: np.ndarray) -> Non
         assert counts.tolist() == [*expected.tolist(), len(rows) - len(known)]
 
 
+def test_groups_are_counted_as_if_each_were_counted_alone() -> None:
+    rng = np.random.default_rng(6)
+    rows = rng.lognormal(2, 1, (20_000, 3)).astype(np.float32)
+    rows[::9, 1] = np.nan
+    bins = FeatureBins([quantile_edges(rows[:, column]).tolist() for column in range(3)])
+    group = rng.integers(0, 4, len(rows))
+    counts = bins.count_groups(rows, group, 5)
+    assert [np.concatenate(bins.count(rows[group == n])).tolist() for n in range(5)] == counts.tolist()
+    assert counts.sum() == rows.size
+
+
 def test_what_training_saw_lies_between_the_guards() -> None:
     values = np.random.default_rng(1).lognormal(3, 2, 5_000).astype(np.float32)
     edges = quantile_edges(values)
