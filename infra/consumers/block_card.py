@@ -14,8 +14,6 @@ where it was. What the receiver refuses (4xx) goes to the topic `<group>.dead-le
     KAFKA=127.0.0.1:9092 REGISTRY=http://127.0.0.1:8081/apis/ccompat/v7 TARGET=http://... python block_card.py
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -28,7 +26,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -56,15 +53,8 @@ class Refused(Exception):
 
 def call_for(decision: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     """What to ask for: method, path below TARGET, body."""
-    return (
-        "POST",
-        "/blocks",
-        {
-            "customer_id": decision["customer_id"],
-            "event_id": decision["event_id"],
-            "why": [reason["code"] for reason in decision["reasons"]],
-        },
-    )
+    why = [reason["code"] for reason in decision["reasons"]]
+    return "POST", "/blocks", {"customer_id": decision["customer_id"], "event_id": decision["event_id"], "why": why}
 
 
 def key_of(decision: dict[str, Any]) -> str:
@@ -130,9 +120,8 @@ class Done:
         self._file.execute("INSERT OR IGNORE INTO done VALUES (?, ?)", (key, time.time()))
 
 
-def dead_letter(producer: Producer, message: Any, code: str, why: str) -> None:
+def dead_letter(producer: Producer, message: Any, origin: str, code: str, why: str) -> None:
     """The record as it was, and why; returns when the broker has it."""
-    origin = f"{message.topic()}[{message.partition()}]@{message.offset()}"
     cause = [("error_code", code.encode()), ("error_message", why[:1_000].encode()), ("origin", origin.encode())]
     headers, failed = [*(message.headers() or ()), *cause], list[Any]()
     told = {"headers": headers, "on_delivery": lambda error, _: failed.append(error) if error else None}
@@ -144,17 +133,20 @@ def dead_letter(producer: Producer, message: Any, code: str, why: str) -> None:
 
 def handle(message: Any, decode: AvroDeserializer, done: Done, producer: Producer) -> None:
     """One decision, from its bytes to its effect."""
+    origin = f"{message.topic()}[{message.partition()}]@{message.offset()}"
     try:
         decision = decode(message.value(), SerializationContext(TOPIC, MessageField.VALUE))
-    except SerializationError as error:
-        dead_letter(producer, message, "undecodable", str(error))
+    except (SerializationError, EOFError, ValueError, TypeError, LookupError) as error:
+        if not done.has(origin):
+            dead_letter(producer, message, origin, "undecodable", repr(error))
+            done.note(origin)
         return
     if decision is None or decision["action"] != ACTION or done.has(key := key_of(decision)):
         return
     try:
         ask(key, *call_for(decision))
     except Refused as refused:
-        dead_letter(producer, message, "refused", str(refused))
+        dead_letter(producer, message, origin, "refused", str(refused))
     done.note(key)
 
 
@@ -171,9 +163,9 @@ def main() -> None:
     """Until SIGTERM."""
     kafka, stop = {"bootstrap.servers": os.environ.get("KAFKA", "127.0.0.1:9092")}, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    made = AdminClient(kafka).create_topics([NewTopic(DEAD_LETTERS, 1)])[DEAD_LETTERS]
-    with suppress(KafkaException):  # it is there; if it could not be made, the first record will say so
-        made.result(CALL_S_MAX)
+    admin = AdminClient(kafka)
+    if DEAD_LETTERS not in admin.list_topics(timeout=CALL_S_MAX).topics:
+        admin.create_topics([NewTopic(DEAD_LETTERS, 1)])[DEAD_LETTERS].result(CALL_S_MAX)
     # A decision of a transaction that failed never was; committed each second is only what was handled.
     reading = {"group.id": GROUP, "isolation.level": "read_committed", "enable.auto.offset.store": False}
     # Partitions of one that was killed are free after 6 s.

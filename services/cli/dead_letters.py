@@ -15,7 +15,7 @@ from services.mesh.errors import Fatal, RejectCode
 from services.mesh.hops import cause_of
 from services.mesh.lookup_entries import Place
 from services.mesh.ports import InRecord
-from services.mesh.topics import DEAD_LETTERS
+from services.mesh.topics import DEAD_LETTERS, DECISIONS
 
 _PLACE = re.compile(r"(\d{1,5}):(\d{1,18})")
 _SHOWN_BYTES_MAX = 4_096
@@ -134,7 +134,8 @@ def run_requeue(given: argparse.Namespace) -> int:
     by_code = ", ".join(f"{code} {count:,}" for code, count in sorted(sent.items()))
     print_line(f"{sent.total():,} {verb} once more{': ' + by_code if by_code else ''}")
     for topic, count in sorted(left.items()):
-        print_line(f"{count:,} left: refused between our own stages ({topic}); replay the log instead")
+        or_else = ", or weir webhooks redeliver where a receiver refused it" if topic == DECISIONS.name else ""
+        print_line(f"{count:,} left: refused behind ingestion ({topic}); replay the log instead{or_else}")
     return 0
 
 

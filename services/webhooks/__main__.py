@@ -45,9 +45,10 @@ class Supervisor:
                 self._telemetry.alive()
                 self._look()
                 self._match()
-                self._telemetry.ready(all(runner.is_open for runner, _ in self._running.values()))
+                is_open = all(runner.is_open for runner, _ in self._running.values())
+                self._telemetry.ready(is_open)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), LOOK_EVERY_S)
+                    await asyncio.wait_for(stop.wait(), LOOK_EVERY_S if is_open else LOOK_EVERY_S / 10)
         finally:
             self._telemetry.ready(False)
             for runner, _ in self._running.values():
