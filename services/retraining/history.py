@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from services.retraining.dataset import FRAUD, GENUINE, Recorded, TrainingRefused
 from services.retraining.holdout import is_held_out
@@ -19,37 +21,32 @@ def newest_observed_ms(parts: Sequence[Labels]) -> int:
 
 def snapshot_of(parts: Sequence[Labels], cut_off_ms: int) -> Snapshot:
     """Every event of ``parts`` by its highest label version observed by ``cut_off_ms``. Raises TrainingRefused."""
-    known = [part.observed_ms <= cut_off_ms for part in parts]
-    if not sum(int(rows.sum()) for rows in known):
+    known = np.flatnonzero(_joined(parts, "observed_ms") <= cut_off_ms) if parts else np.empty(0, dtype=np.intp)
+    if not len(known):
         raise TrainingRefused("no label is known yet; wait until outcomes have come")
-    identity = np.concatenate([part.identity[rows] for part, rows in zip(parts, known, strict=True)])
-    version = np.concatenate([part.version[rows] for part, rows in zip(parts, known, strict=True)])
-    order = np.lexsort((version, identity))
+    identity, times = _joined(parts, "identity"), _joined(parts, "event_time_ms")
+    order = known[np.lexsort((_joined(parts, "version")[known], identity[known]))]
     last = order[np.append(np.diff(identity[order].view(np.int64)) != 0, True)]
     # By time: the order in which labels came leaves no trace, and a sorted file is a smaller one.
-    times = np.concatenate([part.event_time_ms[rows] for part, rows in zip(parts, known, strict=True)])
     last = last[np.argsort(times[last], kind="stable")]
-    joined = {
-        name: np.concatenate([getattr(part, name)[rows] for part, rows in zip(parts, known, strict=True)])[last]
-        for name in ("event_time_ms", "observed_ms", "fraud", "exact", "weight", "bucket")
-    }
-    texts = {
-        name: np.concatenate(
-            [np.array(getattr(part, name), dtype=object)[rows] for part, rows in zip(parts, known, strict=True)]
-        )[last].tolist()
-        for name in ("channels", "actions")
-    }
+    fraud, bucket = _joined(parts, "fraud")[last], _joined(parts, "bucket")[last]
     return Snapshot(
         recorded=Recorded(
-            rows=np.concatenate([part.rows[rows] for part, rows in zip(parts, known, strict=True)])[last],
-            event_time_ms=joined["event_time_ms"],
-            label=np.where(joined["fraud"], FRAUD, GENUINE).astype(np.int8),
-            observed_ms=joined["observed_ms"],
-            exact=joined["exact"],
-            weight=joined["weight"].astype(np.float32),
-            held_out=is_held_out(joined["bucket"]),
+            rows=_joined(parts, "rows")[last],
+            event_time_ms=times[last],
+            label=np.where(fraud, FRAUD, GENUINE).astype(np.int8),
+            observed_ms=_joined(parts, "observed_ms")[last],
+            exact=_joined(parts, "exact")[last],
+            weight=_joined(parts, "weight")[last].astype(np.float32),
+            held_out=is_held_out(bucket),
         ),
         identity=identity[last],
-        segments=texts["channels"],
-        actions=texts["actions"],
+        segments=_joined(parts, "channels")[last].tolist(),
+        actions=_joined(parts, "actions")[last].tolist(),
     )
+
+
+def _joined(parts: Sequence[Labels], name: str) -> npt.NDArray[Any]:
+    """A column of all parts; texts as objects."""
+    columns = [getattr(part, name) for part in parts]
+    return np.concatenate([np.array(c, dtype=object) if isinstance(c, list) else c for c in columns])
