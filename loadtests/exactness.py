@@ -38,7 +38,7 @@ from loadtests.reference import CustomerReference, TerminalReference, first_diff
 from services.mesh.adapters.kafka_reader import KafkaReader, reader_settings
 from services.mesh.codec import Codec
 from services.mesh.feature_set import pinned_feature_set
-from services.mesh.topics import DECISIONS, EVENTS, FEATURES, OUTCOMES_RAW, UPDATES_TERMINAL
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT, DECISIONS, EVENTS, FEATURES, OUTCOMES_RAW, UPDATES_TERMINAL
 from services.platform.deploy import deploy
 from services.platform.observe import Observer
 from services.platform.scan import Ledger, scan
@@ -358,7 +358,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--dirty", type=float, default=0.02, help="share of late, repeated, conflicting, broken records (default: 0.02)"
     )
     add("--instances", type=int, default=3, help="processes of each stage (default: 3)")
-    add("--partitions", type=int, default=8)
+    add("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT)
     add("--kills", type=int, default=20)
     add("--losses", type=int, default=1)
     add("--fault-every-s", type=float, default=5.0, help="mean pause between faults (default: 5)")

@@ -28,6 +28,7 @@ from loadtests.timing import merged, percentiles_ms
 from loadtests.verdict import latency_table
 from services.mesh.adapters.token_file import FILE_NAME
 from services.mesh.errors import Fatal
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 from services.mesh.topology import GATEWAY, LOOKUP
 from services.platform.deploy import deploy
 from services.platform.ports import HOST
@@ -134,7 +135,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--warm-up-s", type=float, default=40.0)
     add("--skip-s", type=float, default=5.0, help="of the measured run, not measured (default: 5)")
     add("--measure-s", type=float, default=60.0)
-    add("--partitions", type=int, default=8)
+    add("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT)
     add("--quick", action="store_true", help="everything small: shows that it works, not how fast")
     add("--no-gate", action="store_true", help="print, and end with status 0 whatever was found")
     add("--json", action="store_true", help="figures as JSON on standard output")

@@ -39,7 +39,7 @@ from services.mesh.runtime import StageRuntime
 from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.telemetry import StageTelemetry
-from services.mesh.topics import EVENTS_RAW, MODELS, POLICIES
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT, EVENTS_RAW, MODELS, POLICIES
 from services.mesh.topology import (
     DECIDING,
     EVENT_CHAIN,
@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--events", type=int, default=40_000, help="of which half warm the state (default: 40000)")
     add("--batch", type=int, default=100, help="records of a batch (default: 100)")
-    add("--partitions", type=int, default=8)
+    add("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT)
     add("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     world, partitioner = World(given.partitions), Partitioner(given.partitions)

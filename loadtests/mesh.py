@@ -28,6 +28,7 @@ from loadtests.timing import merged, percentiles_ms
 from loadtests.verdict import Target, cpu_table, latency_table, read_budgets, targets
 from services.mesh.errors import Fatal
 from services.mesh.signing import generate_signing_key
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 from services.platform.deploy import deploy
 from services.platform.servers import NAMES, Servers, running
 
@@ -227,7 +228,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--lead-in-s", type=float, default=3.0, help="at the start of a run, not measured (default: 3)")
     add("--rounds", type=int, default=2, help="latency runs of each chain, alternating (default: 2)")
     add("--drain-s", type=float, default=60.0, help="longest wait for the last record of a run (default: 60)")
-    add("--partitions", type=int, default=8)
+    add("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT)
     add("--instances", type=int, default=1, help="processes of each hop (default: 1)")
     add("--seed", type=int, default=1)
     add("--model", action="store_true", help="score with a trained model, not with the bootstrap's constant")

@@ -30,7 +30,7 @@ from loadtests.runs import Plan, carry_out
 from loadtests.timing import WINDOW_S
 from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.errors import Fatal
-from services.mesh.topics import DECISIONS
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT, DECISIONS
 from services.platform.deploy import deploy
 from services.platform.endpoints import Endpoints
 from services.platform.servers import Servers, running
@@ -169,7 +169,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--warm-up-s", type=float, default=30.0)
     add("--before-s", type=float, default=9.0, help="of load before each kill (default: 9)")
     add("--after-s", type=float, default=25.0, help="of load after each kill (default: 25)")
-    add("--partitions", type=int, default=8)
+    add("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT)
     add("--instances", type=int, default=1)
     add("--quick", action="store_true", help="everything small: shows that it works, not how fast")
     add("--no-gate", action="store_true", help="print, and end with status 0 whatever was found")

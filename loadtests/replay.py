@@ -36,7 +36,7 @@ from services.mesh.errors import Fatal
 from services.mesh.headers import TRACEPARENT, WEIR, Hop, pack_hop
 from services.mesh.partitioner import Partitioner
 from services.mesh.ports import Header, InRecord
-from services.mesh.topics import EVENTS, UPDATES_TERMINAL
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT, EVENTS, UPDATES_TERMINAL
 from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL, Stage
 from services.platform.deploy import deploy
 from services.platform.ports import HOST
@@ -183,7 +183,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"inside the windows (default: 300000; the design: {IN_WINDOW_EVENTS})",
     )
     add("--entities-max", type=int, default=500_000, help="entities a process keeps in memory (default: 500000)")
-    add("--partitions", type=int, default=8)
+    add("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT)
     add("--seed", type=int, default=1)
     add("--quick", action="store_true", help="everything small: shows that it works, not how fast")
     add("--no-gate", action="store_true", help="print, and end with status 0 whatever was found")

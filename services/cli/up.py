@@ -54,7 +54,8 @@ def add(commands: Commands) -> None:
     add_("--history-days", type=int, help="past days of it, sent at full speed (default: 60)")
     add_("--shift-day", type=int, help="day on which the simulated world begins to change (default: never)")
     add_("--dirty", type=float, metavar="RATE", help="late, repeated, conflicting and broken records (default: 0)")
-    add_("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT, help="of data topics (default: 8)")
+    several = f"of data topics, for ever (default: {DATA_PARTITIONS_DEFAULT})"
+    add_("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT, help=several)
     add_("--instances", type=int, default=1, help="processes of each stage (default: 1)")
     parser.set_defaults(run=run)
 

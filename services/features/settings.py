@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.mesh.settings import Environment
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,5 +26,5 @@ class FeaturesSettings:
             redis=environment.text("WEIR_REDIS", "redis://127.0.0.1:6379/0"),
             entities_max=environment.integer("WEIR_ENTITIES_MAX", 500_000, 1, 100_000_000),
             feature_wait_ms_max=environment.integer("WEIR_FEATURE_WAIT_MS_MAX", 2_000, 0, 60_000),
-            partitions_expected=environment.integer("WEIR_PARTITIONS", 8, 1, 200),
+            partitions_expected=environment.integer("WEIR_PARTITIONS", DATA_PARTITIONS_DEFAULT, 1, 200),
         )

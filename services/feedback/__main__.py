@@ -14,8 +14,11 @@ from services.mesh.stage import Handler
 from services.mesh.topics import LABELS, OUTCOMES_ORPHAN
 from services.mesh.topology import FEEDBACK
 
-# Labels have a freshness budget, decisions a latency budget: where cores are few, decisions come first.
+# Labels have a freshness budget, decisions a latency budget: where cores are few, decisions come first, and few large
+# transactions cost the broker least.
 BESIDE_THE_DATA_PLANE = 5
+BATCH_RECORDS_MAX = 2_000
+BATCH_WAIT_MS = 100
 
 
 def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
@@ -48,4 +51,4 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
 
 if __name__ == "__main__":
     os.nice(BESIDE_THE_DATA_PLANE)
-    run_stage(FEEDBACK, wire)
+    run_stage(FEEDBACK, wire, batch_records_max=BATCH_RECORDS_MAX, batch_wait_ms=BATCH_WAIT_MS)

@@ -21,7 +21,7 @@ from services.review.settings import ReviewSettings
 # People wait for minutes: where cores are few, decisions come first, and few large transactions cost the broker least.
 BESIDE_THE_DATA_PLANE = 5
 BATCH_RECORDS_MAX = 2_000
-BATCH_WAIT_MS = 50
+BATCH_WAIT_MS = 100
 
 
 def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:

@@ -6,6 +6,7 @@ from services.ingestion.settings import IngestionSettings
 from services.mesh.currency import EXPONENTS
 from services.mesh.errors import Fatal
 from services.mesh.settings import Environment
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 
 
 def read(**variables: str) -> IngestionSettings:
@@ -19,7 +20,7 @@ def test_defaults_are_the_designs() -> None:
     settings = read()
     rules = settings.rules
     assert (rules.lateness_ms, rules.ahead_ms, rules.jump_ms) == (3_600_000, 300_000, 86_400_000)
-    assert settings.partitions == 8
+    assert settings.partitions == DATA_PARTITIONS_DEFAULT
 
 
 def test_values_are_read_with_their_units() -> None:

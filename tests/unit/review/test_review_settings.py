@@ -6,6 +6,7 @@ import pytest
 
 from services.mesh.errors import Fatal
 from services.mesh.settings import Environment
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 from services.review.settings import ReviewRules, ReviewSettings
 
 
@@ -19,7 +20,7 @@ def read(**variables: str) -> ReviewSettings:
 def test_without_any_the_defaults_hold() -> None:
     settings = read()
     assert settings.rules == ReviewRules()
-    assert settings.partitions == 8
+    assert settings.partitions == DATA_PARTITIONS_DEFAULT
 
 
 def test_amounts_are_given_in_major_units_of_the_house_currency() -> None:
