@@ -29,7 +29,10 @@ from services.webhooks.telling import Teller
 from services.webhooks.verdict import Answer
 
 SETTLE_S: Final = 0.5  # what was taken since then is sent again after a crash
-STOP_S_MAX: Final = 1.2  # for requests on their way; the process has 3 s for everything
+# Its parent allows the process 3 s: for requests on their way, then for writing down what they led to, and at last for
+# a connection that cannot be closed.
+STOP_S_MAX: Final = 1.0
+LEAVE_S_MAX: Final = 1.5
 _READ_MS: Final = 250
 _ROOM_S: Final = 0.05  # every partition is full: until one has room
 _AGAIN_S: Final = 1.0
@@ -60,22 +63,34 @@ class Runner:
         name = self.subscription.name
         try:
             while not self._stop.is_set():
-                wait_s = _AGAIN_S
-                try:
-                    await self._serve()
-                except ProducerFenced:
-                    wait_s = _FENCED_S
-                    logging.error("webhook=%s another process serves it; again in %.0f s", name, wait_s)
-                except (KafkaError, OSError) as error:
-                    logging.warning("webhook=%s again in %.0f s: %r", name, wait_s, error)
-                    self._teller.reopened(error)
-                finally:
-                    self.is_open = False
+                wait_s, error = _AGAIN_S, await self._served()
+                self.is_open = False
+                match error:
+                    case None:
+                        pass
+                    case ProducerFenced():
+                        wait_s = _FENCED_S
+                        logging.error("webhook=%s another process serves it; again in %.0f s", name, wait_s)
+                    case KafkaError() | OSError():
+                        logging.warning("webhook=%s again in %.0f s: %r", name, wait_s, error)
+                        self._teller.reopened(error)
+                    case _:
+                        raise error
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), wait_s)
         finally:
             self._teller.ended()
             await self._poster.close()
+
+    async def _served(self) -> BaseException | None:
+        """How one connection to the log has ended; soon when told to stop, whatever it waits for."""
+        serving, stopped = asyncio.create_task(self._serve()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((serving,), timeout=LEAVE_S_MAX)
+        for task in (serving, stopped):
+            task.cancel()
+        await asyncio.wait((serving, stopped), timeout=LEAVE_S_MAX)
+        return None if serving.cancelled() or not serving.done() else serving.exception()
 
     async def _serve(self) -> None:
         """One connection to the log, until stopped. Raises KafkaError, OSError."""

@@ -8,12 +8,10 @@ offsets and lag.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from services.mesh.ports import InRecord
@@ -26,7 +24,10 @@ _READ_RECORDS_MAX: Final = 500
 _FETCH_WAIT_MS: Final = 500  # one question to the broker each half second while nothing happens
 _FETCH_BYTES_MAX: Final = 262_144  # a partition; 8 of them are 2 MB a subscription
 _CALL_S_MAX: Final = 10.0
-_CLOSE_S_MAX: Final = 1.0
+_CLOSE_S_MAX: Final = 0.4
+_CANCEL_S_MAX: Final = 0.1
+_RETRY_MS: Final = 100
+_REPEAT_S: Final = 0.15  # more than that
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
 
 
@@ -58,6 +59,7 @@ class SubscriptionLog:
             enable_auto_commit=False,
             auto_offset_reset="earliest",  # where retention was faster than the receiver
             fetch_max_wait_ms=_FETCH_WAIT_MS,
+            retry_backoff_ms=_RETRY_MS,
             max_partition_fetch_bytes=_FETCH_BYTES_MAX,
         )
         await asyncio.wait_for(self._consumer.start(), _CALL_S_MAX)
@@ -89,12 +91,21 @@ class SubscriptionLog:
         await asyncio.wait_for(self._write(settlement), _CALL_S_MAX)
 
     async def close(self) -> None:
-        """Let go."""
+        """Let go, whatever the clients say to it."""
         await asyncio.sleep(0)  # stop() trips over tasks of start() that have never run
+        if self._consumer is not None:
+            # And over a fetch that has failed and waits to be repeated: its own CancelledError comes back to us, and
+            # the connections stay. So nothing new is fetched, and what waits is let end, before it is stopped.
+            self._consumer.pause(*self._consumer.assignment())
+            await asyncio.sleep(_REPEAT_S)
         for client in (self._consumer, self._producer):
             if client is not None:
-                with suppress(KafkaError, TimeoutError):
-                    await asyncio.wait_for(client.stop(), _CLOSE_S_MAX)
+                stopping = asyncio.create_task(client.stop())
+                await asyncio.wait([stopping], timeout=_CLOSE_S_MAX)
+                stopping.cancel()
+                await asyncio.wait([stopping], timeout=_CANCEL_S_MAX)  # it may take no notice of that either
+                if stopping.done() and not stopping.cancelled():
+                    stopping.exception()  # of a connection that is given up: looked at, and no news
 
     async def _marks(self, wheres: list[Any]) -> dict[int, Mark]:
         """What is committed; where nothing is, the first decision since the subscription asks for them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from services.mesh.hops import cause_of
 from services.mesh.lookup_entries import last_header
 from services.mesh.topics import DEAD_LETTERS
 from services.platform.deploy import create_topics
-from services.platform.servers import Servers
+from services.platform.servers import Servers, running
 
 pytestmark = [pytest.mark.connected, pytest.mark.faults, pytest.mark.timeout(180)]
 REFERENCE: Any = reference_receiver()
@@ -252,6 +253,34 @@ def test_a_process_that_was_thought_dead_is_fenced(kafka: str, file: Path, weir:
 
 def _taken(receiver: Receiver, made: list[str]) -> Callable[[], bool]:
     return lambda: set(events(receiver.taken("/fenced"))) >= set(made)
+
+
+def _noticed(own_servers: Servers) -> bool:
+    """Whether its death is known; it is started again by whoever waits for its health."""
+    own_servers.supervisor.poll()
+    return not own_servers.supervisor.healthy(("kafka",))
+
+
+def test_a_broker_that_dies_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of our own; the process goes on by itself."""
+    environ = {name: value for name, value in os.environ.items() if not re.fullmatch("WEIR_[A-Z]+_PORT", name)}
+    with running(tmp_path / "data", environ=environ) as own_servers, Receiver() as receiver:
+        kafka, file = own_servers.endpoints.kafka, tmp_path / "webhooks.yaml"
+        create_topics(kafka, 2, 1)
+        argv = ("add", "back", f"{receiver.url}/back", "--allow-private", "--file", str(file))
+        assert main(["webhooks", *argv]) == 0
+        with Webhooks(kafka, file).wait_ready() as process:
+            made = Decider(kafka, "before").decide(5)
+            until(lambda: set(events(receiver.taken("/back"))) == set(made), process.log.read_text)
+            broker = own_servers.supervisor.pid("kafka")
+            assert broker is not None
+            os.kill(broker, signal.SIGKILL)
+            until(lambda: _noticed(own_servers))
+            own_servers.supervisor.wait_healthy(("kafka",), 90)
+            made += Decider(kafka, "after").decide(5)
+            until(lambda: set(events(receiver.taken("/back"))) == set(made), process.log.read_text)
+            assert process.process.poll() is None
+            assert "Traceback" not in process.log.read_text()
 
 
 def test_it_stops_at_once_and_a_broken_file_leaves_what_is_in_force(
