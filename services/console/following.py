@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.console.look import administrator, partitions_of, reader
+from services.mesh.adapters.aiokafka_closing import let_go
 from services.mesh.codec import Codec
 from services.mesh.errors import Poison
 from services.mesh.topics import Topic
@@ -63,8 +63,7 @@ class Follower:
                 if not found or all(self._next.get(where, 0) >= end - 1 for where, end in ends.items()):
                     self.caught_up = True
         finally:
-            with suppress(KafkaError, OSError, TimeoutError, AssertionError):
-                await consumer.stop()
+            await let_go(consumer)
 
     async def _partitions(self) -> list[TopicPartition]:
         admin = administrator(self._kafka)

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from services.mesh.adapters.aiokafka_closing import let_go
 from services.mesh.codec import Codec
 from services.mesh.errors import Poison, Transient
 from services.mesh.topics import DEAD_LETTERS, DECISIONS
@@ -115,11 +116,12 @@ class KafkaLook:
         consumer, admin = self._consumer, self._admin
         self._consumer = self._admin = None
         self._coordinators.clear()
-        for client, stop in ((consumer, "stop"), (admin, "close")):
-            if client is not None:
-                with suppress(KafkaError, OSError, TimeoutError, AssertionError):
-                    async with asyncio.timeout(2.0):
-                        await getattr(client, stop)()
+        if consumer is not None:
+            await let_go(consumer)
+        if admin is not None:
+            with suppress(KafkaError, OSError, TimeoutError, AssertionError):
+                async with asyncio.timeout(2.0):
+                    await admin.close()
 
     async def _open(self) -> None:
         if self._consumer is not None:
@@ -182,7 +184,7 @@ class KafkaLook:
             consumer.seek(where, start)
             return sum(record.offset < end for record in await _fetched(consumer, {where: end}))
         finally:
-            await consumer.stop()
+            await let_go(consumer)
 
     async def _committed(self, stage: Stage) -> dict[TopicPartition, int]:
         wanted = [where for topic in stage.inputs for where in self._partitions[topic.name]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from services.gateway.recent import Key, Recent, Where
 from services.gateway.verdicts import Decided, DecisionReader, Refused, refusal_in
+from services.mesh.adapters.aiokafka_closing import let_go
 from services.mesh.adapters.lookup_index import IndexCorrupt, IndexReader
 from services.mesh.errors import Fatal, Transient
 from services.mesh.lookup_entries import Place, ids_in
@@ -119,8 +119,7 @@ class OneByOne:
             try:
                 await asyncio.wait_for(consumer.start(), _OPEN_S_MAX)
             except BaseException:
-                with suppress(KafkaError):
-                    await consumer.stop()
+                await let_go(consumer)
                 raise
             self._consumer = consumer
         return self._consumer
@@ -128,9 +127,7 @@ class OneByOne:
     async def _closed(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await asyncio.sleep(0)
-            with suppress(KafkaError):
-                await consumer.stop()
+            await let_go(consumer)
 
 
 class Finder:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,6 +18,7 @@ from aiokafka.errors import KafkaError
 from services.gateway.recent import Recent, Where
 from services.gateway.verdicts import DecisionReader, refusal_in
 from services.gateway.waiting import Waiters
+from services.mesh.adapters.aiokafka_closing import let_go
 from services.mesh.errors import Poison, Transient
 from services.mesh.lookup_entries import ids_in
 from services.mesh.prefix import ids_of
@@ -96,9 +96,7 @@ class Follower:
             raise OSError(f"broker {self._kafka} does not answer") from error
         finally:
             self._awake.clear()
-            await asyncio.sleep(0)  # stop() trips over tasks of start() that have never run
-            with suppress(KafkaError):
-                await consumer.stop()
+            await let_go(consumer)
 
     async def _place(self, consumer: Any) -> dict[TopicPartition, int]:
         """Where the last connection was, or else where the index ends; returns where the partitions end now."""

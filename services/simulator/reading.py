@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
+from services.mesh.adapters.aiokafka_closing import let_go
 from services.mesh.errors import Fatal
 
 FETCH_WAIT_MS = 100
@@ -33,14 +33,12 @@ async def reader(kafka: str, isolation: Literal["read_committed", "read_uncommit
     try:
         await consumer.start()
     except KafkaConnectionError as error:
-        await consumer.stop()
+        await let_go(consumer)
         raise Fatal(f"kafka={kafka}: cannot be reached ({error}); is the mesh up (weir up)?") from error
     try:
-        # aiokafka's stop() raises CancelledError when the tasks that start() made have never run.
-        await asyncio.sleep(0)
         yield consumer
     finally:
-        await consumer.stop()
+        await let_go(consumer)
 
 
 async def require_topics(kafka: str, names: Sequence[str]) -> None:

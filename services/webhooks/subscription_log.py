@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
+from services.mesh.adapters.aiokafka_closing import let_go
 from services.mesh.ports import InRecord
 from services.mesh.topics import DEAD_LETTER_BYTES_MAX, DECISIONS
 from services.webhooks.desk import Settlement
@@ -25,7 +26,6 @@ _FETCH_WAIT_MS: Final = 500  # one question to the broker each half second while
 _FETCH_BYTES_MAX: Final = 262_144  # a partition; 8 of them are 2 MB a subscription
 _CALL_S_MAX: Final = 10.0
 _CLOSE_S_MAX: Final = 0.4
-_CANCEL_S_MAX: Final = 0.1
 _RETRY_MS: Final = 100
 _REPEAT_S: Final = 0.15  # more than that
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
@@ -92,20 +92,14 @@ class SubscriptionLog:
 
     async def close(self) -> None:
         """Let go, whatever the clients say to it."""
-        await asyncio.sleep(0)  # stop() trips over tasks of start() that have never run
         if self._consumer is not None:
-            # And over a fetch that has failed and waits to be repeated: its own CancelledError comes back to us, and
-            # the connections stay. So nothing new is fetched, and what waits is let end, before it is stopped.
+            # A fetch that has failed and waits to be repeated would keep its connection. So nothing new is fetched, and
+            # what waits is let end, before it is stopped.
             self._consumer.pause(*self._consumer.assignment())
             await asyncio.sleep(_REPEAT_S)
         for client in (self._consumer, self._producer):
             if client is not None:
-                stopping = asyncio.create_task(client.stop())
-                await asyncio.wait([stopping], timeout=_CLOSE_S_MAX)
-                stopping.cancel()
-                await asyncio.wait([stopping], timeout=_CANCEL_S_MAX)  # it may take no notice of that either
-                if stopping.done() and not stopping.cancelled():
-                    stopping.exception()  # of a connection that is given up: looked at, and no news
+                await let_go(client, _CLOSE_S_MAX)
 
     async def _marks(self, wheres: list[Any]) -> dict[int, Mark]:
         """What is committed; where nothing is, the first decision since the subscription asks for them."""
