@@ -61,6 +61,7 @@ def main() -> int:
         generate_signing_key(path / "signing.pem")
         argv = [sys.executable, "-m", "services.retraining.trainer", "--kafka", kafka, "--threads", str(given.threads)]
         argv += ["--signing-key", str(path / "signing.pem"), "--directory", str(path / "training")]
+        argv += ["--learn", f"{DAYS}d"]  # all of them: otherwise only the last weeks' rows would be learned from
         began_s, began_cpu_s = time.monotonic(), _ended_children_cpu_s()
         ended = subprocess.run(argv, stdout=subprocess.PIPE, check=True)
         whole_s, whole_cpu_s = time.monotonic() - began_s, _ended_children_cpu_s() - began_cpu_s

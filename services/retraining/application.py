@@ -234,6 +234,7 @@ class Loop:
         argv = [sys.executable, "-m", "services.retraining.trainer", "--kafka", self._kafka]
         argv += ["--signing-key", str(settings.signing_key), "--directory", str(settings.directory)]
         argv += ["--label-delay", f"{rules.label_delay_ms}ms", "--validation", f"{settings.validation_ms}ms"]
+        argv += ["--learn", f"{settings.learn_ms}ms"]
         argv += ["--cut-off-ms", str(train.cut_off_ms), "--threads", str(settings.threads), "--why", train.why]
         process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
         try:

@@ -8,6 +8,11 @@ one label delay old, with the labels observed by then. The model that serves is 
 so what validation measured is the procedure that is used. Younger events are learned from where somebody has observed
 what they were (an analyst, a customer); where nobody has, they are unknown, never genuine. They are not judged by: only
 some are observed so early, and reviewers look where the score is high. Judged are events of one age alone.
+
+Learned from are the last weeks only (``Horizon.learn_ms``). A recorded vector means what it meant on its day: how much
+was known of a terminal depends on whom the model of that day sent to the analysts, and windows that reached back beyond
+the start of the log were not full. What was recorded under former models teaches habits that the loop has since
+changed. Where fraud is rare the memory is longer: below a thousand frauds chance costs more than age.
 """
 
 from __future__ import annotations
@@ -20,8 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from services.mesh.errors import Fatal, WeirError
+from services.mesh.topics import DAY_MS
 
 GENUINE, FRAUD, UNKNOWN = 0, 1, -1
+# Four whole weeks: every weekday alike, and no older than the longest window of a feature.
+LEARN_MS = 28 * DAY_MS
 NEVER_MS = np.iinfo(np.int64).max  # observed_ms of a label that is not there
 
 
@@ -67,9 +75,20 @@ class Horizon:
     genuine_after_ms: int | None
     rows_min: int = 1_000  # in each part
     frauds_min: int = 30  # in each part: fewer say nothing about the order of scores (AP moves by 0.1 between draws)
+    # Learned from are so many days of events behind the label delay, and whoever is younger and observed; and as many
+    # days more as it takes to have so many frauds.
+    learn_ms: int = LEARN_MS
+    learn_frauds: int = 1_000
 
     def __post_init__(self) -> None:
-        for name, least in (("label_delay_ms", 0), ("validation_ms", 1), ("rows_min", 2), ("frauds_min", 1)):
+        for name, least in (
+            ("label_delay_ms", 0),
+            ("validation_ms", 1),
+            ("rows_min", 2),
+            ("frauds_min", 1),
+            ("learn_ms", 1),
+            ("learn_frauds", 0),
+        ):
             if getattr(self, name) < least:
                 raise Fatal(f"{name}={getattr(self, name)}: must be >= {least}; see the training command's --help")
         if self.genuine_after_ms is not None and self.genuine_after_ms < 0:
@@ -152,6 +171,18 @@ def split(recorded: Recorded, cut_off_ms: int, horizon: Horizon) -> Split:
     return Split(train=train, validation=validation, whole=whole, validation_start_ms=validation_start_ms)
 
 
+def newest(recorded: Recorded, part: Part, after_ms: int, frauds: int) -> Part:
+    """Events of ``part`` after ``after_ms``, and from its ``frauds``-th newest fraud on; all when it has fewer."""
+    times = recorded.event_time_ms[part.index]
+    fraud_times = np.sort(times[part.fraud])
+    if len(fraud_times) < frauds:
+        return part
+    kept = times > after_ms
+    if frauds:
+        kept |= times >= fraud_times[-frauds]
+    return Part(index=part.index[kept], fraud=part.fraud[kept])
+
+
 def canonical_order(recorded: Recorded, part: Part) -> Part:
     """``part`` by event time, then label, then vector: the order in which rows arrived leaves no trace."""
     times = recorded.event_time_ms[part.index]
@@ -188,11 +219,14 @@ def data_hash(recorded: Recorded, part: Part, feature_set: str) -> str:
 
 
 def _cohort(recorded: Recorded, now_ms: int, horizon: Horizon) -> Part:
-    """Events whose label was known at ``now_ms``, whatever their age unless they are held out."""
+    """Events of the last weeks whose label was known at ``now_ms``; young ones too, unless they are held out."""
     labels = labels_as_of(recorded, now_ms, horizon.genuine_after_ms)
-    is_open = ~recorded.held_out | (recorded.event_time_ms <= now_ms - horizon.label_delay_ms)
+    matured_ms = now_ms - horizon.label_delay_ms
+    is_open = ~recorded.held_out | (recorded.event_time_ms <= matured_ms)
     index = np.flatnonzero((labels != UNKNOWN) & (recorded.event_time_ms <= now_ms) & is_open)
-    return Part(index=index, fraud=labels[index] == FRAUD)
+    part = Part(index=index, fraud=labels[index] == FRAUD)
+    # The validation part is cut out of what is learned from, so it has to be in it.
+    return newest(recorded, part, matured_ms - max(horizon.learn_ms, horizon.validation_ms), horizon.learn_frauds)
 
 
 def _check_size(name: str, part: Part, recorded: Recorded, horizon: Horizon) -> None:

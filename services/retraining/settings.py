@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.mesh.settings import Environment
 from services.mesh.topics import DAY_MS
+from services.retraining.dataset import LEARN_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class RetrainingSettings:
     directory: Path  # snapshots and bundles, one folder a training; the trainer's work
     signing_key: Path
     validation_ms: int
+    learn_ms: int  # how far behind the label delay events are learned from
     threads: int  # of the trainer; one leaves the other core to decisions
     rules: Rules
 
@@ -74,6 +76,7 @@ class RetrainingSettings:
             directory=Path(environment.text("WEIR_TRAINING_DIR", "training")),
             signing_key=Path(environment.text("WEIR_SIGNING_KEY", "keys/signing.pem")),
             validation_ms=validation_ms,
+            learn_ms=environment.duration_ms("WEIR_LEARN", LEARN_MS, DAY_MS, most),
             threads=environment.integer("WEIR_TRAINING_THREADS", 1, 1, 64),
             rules=rules,
         )

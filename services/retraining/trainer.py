@@ -42,7 +42,7 @@ from services.mesh.signing import load_signing_key
 from services.mesh.topics import LABELS, MODELS
 from services.retraining import snapshot as snapshots
 from services.retraining.build import Identity, Task, build
-from services.retraining.dataset import Horizon, TrainingRefused
+from services.retraining.dataset import LEARN_MS, Horizon, TrainingRefused
 from services.retraining.handover import EXIT_REFUSED, LINEAGE, RELEASE, SNAPSHOT
 from services.retraining.history import newest_observed_ms, snapshot_of
 from services.retraining.labels import LabelReader, Labels
@@ -63,6 +63,7 @@ class Trainer:
             label_delay_ms=parse_duration_ms(given.label_delay, "--label-delay"),
             validation_ms=parse_duration_ms(given.validation, "--validation"),
             genuine_after_ms=None,
+            learn_ms=parse_duration_ms(given.learn, "--learn"),
         )
 
     def run(self) -> Path:
@@ -247,6 +248,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--directory", required=True, type=Path, metavar="D", help="where the model's folder goes")
     parser.add_argument("--label-delay", default="7d", help="age at which events are judged by (default: 7d)")
     parser.add_argument("--validation", default="7d", help="length of the validation part (default: 7d)")
+    parser.add_argument(
+        "--learn",
+        default=f"{LEARN_MS}ms",
+        help="learn from events so far behind the label delay, and from more where they hold few frauds (default: 28d)",
+    )
     parser.add_argument("--cut-off-ms", type=int, default=0, metavar="MS", help="event time (default: newest label's)")
     parser.add_argument("--threads", type=int, default=1, help="trainings at once (default: 1)")
     parser.add_argument("--nice", type=int, default=0, help="niceness (default: 0)")

@@ -72,6 +72,7 @@ class World:
             directory=self.path / "training",
             signing_key=self.path / "signing.pem",
             validation_ms=2 * DAY_MS,
+            learn_ms=28 * DAY_MS,
             threads=1,
             rules=rules,
         )

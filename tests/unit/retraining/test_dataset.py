@@ -119,6 +119,45 @@ def test_young_events_are_learned_from_where_a_reviewer_has_spoken_and_never_jud
     assert data.event_time_ms[parts.train.index].max() <= parts.validation_start_ms
 
 
+def remembering(learn_h: int, frauds: int) -> Horizon:
+    """The horizon of these tests with a shorter memory."""
+    return dataclasses.replace(HORIZON, learn_ms=learn_h * HOUR_MS, learn_frauds=frauds)
+
+
+def test_learned_from_are_the_last_weeks_before_each_moment() -> None:
+    data, learn_h = recorded(), 2_000
+    parts = split(data, CUT_OFF_MS, remembering(learn_h, frauds=0))
+    for part, now_ms in ((parts.train, parts.validation_start_ms), (parts.whole, CUT_OFF_MS)):
+        times = data.event_time_ms[part.index]
+        assert len(times) == learn_h
+        assert times.min() == now_ms - DELAY_MS - (learn_h - 1) * HOUR_MS
+        assert times.max() == now_ms - DELAY_MS
+
+
+def test_the_memory_is_counted_behind_the_label_delay_and_young_observed_events_come_on_top() -> None:
+    data = recorded()
+    observed_ms = np.where(np.arange(ROWS) % 5 == 0, data.event_time_ms, data.observed_ms)
+    parts = split(dataclasses.replace(data, observed_ms=observed_ms), CUT_OFF_MS, remembering(2_000, frauds=0))
+    times = data.event_time_ms[parts.whole.index]
+    assert (times <= CUT_OFF_MS - DELAY_MS).sum() == 2_000
+    assert (times > CUT_OFF_MS - DELAY_MS).sum() == len(range(ROWS - 20, ROWS, 5)), "20, 15, 10 and 5 hours old"
+
+
+def test_where_fraud_is_rare_the_memory_is_longer() -> None:
+    data = recorded()
+    parts = split(data, CUT_OFF_MS, remembering(1, frauds=150))
+    for part in (parts.train, parts.whole):
+        assert int(part.fraud.sum()) == 150
+        assert part.fraud[0], "it begins with the fraud that makes them enough"
+    few = split(data, CUT_OFF_MS, remembering(1, frauds=ROWS))
+    assert data.event_time_ms[few.whole.index].min() == 0, "too few in all: everything is learned from"
+
+
+def test_what_is_judged_by_is_never_cut() -> None:
+    long, short = (split(recorded(), CUT_OFF_MS, remembering(hours, frauds=0)) for hours in (ROWS, 1))
+    assert np.array_equal(short.validation.index, long.validation.index)
+
+
 def test_unknown_events_are_in_no_part() -> None:
     data = recorded()
     label = data.label.copy()
@@ -144,7 +183,10 @@ def test_too_little_to_learn_from_is_refused_with_the_numbers(data: Recorded, cu
         split(data, cut_off_ms, HORIZON)
 
 
-@pytest.mark.parametrize("field", ["label_delay_ms", "validation_ms", "rows_min", "frauds_min", "genuine_after_ms"])
+@pytest.mark.parametrize(
+    "field",
+    ["label_delay_ms", "validation_ms", "rows_min", "frauds_min", "genuine_after_ms", "learn_ms", "learn_frauds"],
+)
 def test_an_impossible_horizon_is_named(field: str) -> None:
     with pytest.raises(Fatal, match=field):
         dataclasses.replace(HORIZON, **{field: -1})

@@ -107,6 +107,16 @@ def test_a_training_leaves_a_signed_bundle_its_data_and_its_lineage(train: Any) 
     )
 
 
+@pytest.mark.parametrize(("given", "days"), [((), 28), (("--learn", "14d"), 14)])
+def test_how_far_back_it_learns_is_given_and_told(train: Any, given: tuple[str, ...], days: int) -> None:
+    _, answer = train(history(), None, *given)
+    bundle = bundle_of(RELEASES.decode((Path(answer["folder"]) / RELEASE).read_bytes()))  # type: ignore[arg-type]
+    assert bundle is not None
+    manifest = parse(bundle.manifest)
+    assert manifest.parameters["horizon_learn_ms"] == days * DAY_MS
+    assert manifest.rows == DAYS * PER_DAY, "with so few frauds all of them are learned from"
+
+
 def test_the_champion_is_measured_on_the_same_rows(train: Any) -> None:
     """On all of them, and beside the new model on those that it cannot have learned from."""
     labels = history()
