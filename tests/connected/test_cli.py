@@ -105,7 +105,7 @@ def test_status_says_who_is_ready_what_is_in_force_and_what_can_be_carried(weir:
     status, out, _ = weir("status")
     assert status == 0
     assert "events/s sustained" in out
-    assert f"terminal windows: {EVENTS} events held, 1,024 MiB fit 22,369,616 one by one" in out
+    assert f"terminal windows: {EVENTS} events held, 1,024 MiB fit 22,369,620 one by one" in out
     assert "refused: malformed_json 1, out_of_range 1, unknown_field 1" in out
 
 

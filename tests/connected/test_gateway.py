@@ -67,7 +67,9 @@ class Mesh:
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    with Up(tmp_path_factory.mktemp("gateway") / "data", "--no-input", "--without", "console,review,drift") as up:
+    with Up(
+        tmp_path_factory.mktemp("gateway") / "data", "--no-input", "--without", "console,review,drift,webhooks"
+    ) as up:
         mesh = Mesh(up, up.wait_ready())
         with mesh.http:
             yield mesh

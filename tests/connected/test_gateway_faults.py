@@ -33,7 +33,7 @@ from services.mesh.codec import Codec
 from services.mesh.partitioner import Partitioner
 from services.mesh.prefix import ids_of
 from services.mesh.telemetry import StageTelemetry
-from services.mesh.topics import DEAD_LETTERS, DECISIONS, EVENTS_RAW
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT, DEAD_LETTERS, DECISIONS, EVENTS_RAW
 from services.platform.deploy import deploy
 from services.platform.servers import Servers, running
 
@@ -96,7 +96,7 @@ def decisions_by_event(kafka: str, accepted: list[str], limit_s: float = 60.0) -
 
 @pytest.mark.alone
 def test_every_202_has_its_decision_whatever_is_killed(tmp_path: Path) -> None:
-    with Up(tmp_path / "data", "--no-input", "--without", "console,review,drift") as up:
+    with Up(tmp_path / "data", "--no-input", "--without", "console,review,drift,webhooks") as up:
         endpoints = up.wait_ready()
         secret = new_token(up.data / "tokens.json", "client", "events:write")
         client = Client(endpoints["gateway"], secret)
@@ -127,7 +127,7 @@ def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """A broker that may be frozen."""
     environ = {name: value for name, value in os.environ.items() if not re.fullmatch("WEIR_[A-Z]+_PORT", name)}
     with running(tmp_path_factory.mktemp("frozen") / "data", environ=environ) as servers:
-        deploy(servers.endpoints.kafka, servers.endpoints.schema_registry, 8)
+        deploy(servers.endpoints.kafka, servers.endpoints.schema_registry, DATA_PARTITIONS_DEFAULT)
         yield servers
 
 
@@ -183,7 +183,10 @@ def test_following_begins_where_the_index_ends_and_falls_asleep_when_nobody_asks
     own_servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "ASLEEP_AFTER_S", 1.0)
-    kafka, where = own_servers.endpoints.kafka, (DECISIONS.name, Partitioner(8).partition_of(b"c"))
+    kafka, where = (
+        own_servers.endpoints.kafka,
+        (DECISIONS.name, Partitioner(DATA_PARTITIONS_DEFAULT).partition_of(b"c")),
+    )
     indexed: dict[tuple[str, int], int] = {}
 
     async def progress() -> dict[tuple[str, int], int]:
@@ -192,7 +195,7 @@ def test_following_begins_where_the_index_ends_and_falls_asleep_when_nobody_asks
     async def work() -> None:
         recent, waiters, heard = Recent(), Waiters(), list[Decided]()
         telemetry = StageTelemetry("gateway", SystemClock())
-        follower = Follower(kafka, 8, progress, recent, waiters, telemetry)
+        follower = Follower(kafka, DATA_PARTITIONS_DEFAULT, progress, recent, waiters, telemetry)
 
         def is_noted(event_id: str) -> bool:
             return recent.place(DECISIONS.name, (event_id.encode(), b"c")) is not None

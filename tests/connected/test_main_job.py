@@ -113,7 +113,15 @@ def test_a_dirty_file_sent_twice_leaves_one_decision_an_id_and_every_reject_with
     data, file = tmp_path / "data", tmp_path / "dirty.jsonl"
     fates = dirty_file(file)
     done = weir(
-        "up", "--input", file, "--speed", "max", "--data-dir", data, "--without", "gateway,console,lookup,drift"
+        "up",
+        "--input",
+        file,
+        "--speed",
+        "max",
+        "--data-dir",
+        data,
+        "--without",
+        "gateway,console,lookup,drift,webhooks",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     first = summary_of(data)
@@ -121,7 +129,7 @@ def test_a_dirty_file_sent_twice_leaves_one_decision_an_id_and_every_reject_with
     assert (first["events_in"], first["accepted"]) == (len(fates.lines), COUNT)
     assert (first["conflicts"], first["dead_letters"]) == (COUNT // 100, fates.rejects.total())
 
-    with Up(data, "--no-input", "--without", "gateway,console,lookup,drift") as mesh:
+    with Up(data, "--no-input", "--without", "gateway,console,lookup,drift,webhooks") as mesh:
         kafka = mesh.wait_ready()["kafka"]
         assert dead_letters(kafka) == fates.rejects
         once_more = file.rename(tmp_path / "again.jsonl")

@@ -19,7 +19,10 @@ WEIR = (sys.executable, "-m", "services.cli")
 ROOT = Path(__file__).resolve().parents[2]
 READY_S_MAX = 180.0  # measured: 9 on a quiet machine
 STOP_S_MAX = 10.0  # what people are promised
-NOBODY_LOOKS = ("--without", "gateway,console,review,lookup,drift")  # processes that a test would start for nothing
+NOBODY_LOOKS = (
+    "--without",
+    "gateway,console,review,lookup,drift,webhooks",
+)  # processes that a test would start for nothing
 
 
 def environment() -> dict[str, str]:
