@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.mesh.partitioner import Partitioner
+from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 START_MS = 1_735_689_600_000  # 2025-01-01
-PARTITIONS = 8
 LATENESS_MS = HOUR_MS
 
 Payment = dict[str, object]
@@ -92,7 +92,7 @@ class Fates:
             self.rejects[line, code] += 1
             return False
         identity = str(row["customer_id"]), str(row["event_id"])
-        partition = Partitioner(PARTITIONS).partition_of(identity[0].encode())
+        partition = Partitioner(DATA_PARTITIONS_DEFAULT).partition_of(identity[0].encode())
         time_ms = int(str(row["event_time_ms"]))
         if time_ms < self._clocks.get(partition, 0) - LATENESS_MS:
             self.rejects[line, "late"] += 1
