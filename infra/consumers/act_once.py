@@ -1,17 +1,14 @@
-"""Blocks the card of every declined payment through an HTTP call.
+"""Acts on decisions of one kind through HTTP calls: what the consumers beside this file share. Copy it with them.
 
-Copy this file and change `call_for`. It needs confluent-kafka[avro,schemaregistry] and nothing of Weir's code.
+It needs confluent-kafka[avro,schemaregistry] and nothing of Weir's code. It reads `decisions.v1` in a consumer group of
+its own, and leaves alone what has another action.
 
-It reads `decisions.v1` in a consumer group of its own and acts on `decline`.
-
-Each block is asked for under an idempotency key made of the decision's identity (customer_id with event_id), so a
-call whose answer was lost can be repeated: the receiver has to block once a key. What is done is also noted in a
-file here, so that a restart does not ask again. An offset is committed after the answer: at least once, never lost.
+Each call goes out under an idempotency key made of the decision's identity (customer_id with event_id), so one whose
+answer was lost can be repeated: the receiver has to act once a key. What is done is also noted in a file here, so that
+a restart does not ask again. An offset is committed after the answer: at least once, never lost.
 
 A call that fails in passing is repeated, later each time; after 4 minutes the process ends, to be started again
 where it was. What the receiver refuses (4xx) goes to the topic `<group>.dead-letters` with its bytes and the reason.
-
-    KAFKA=127.0.0.1:9092 REGISTRY=http://127.0.0.1:8081/apis/ccompat/v7 TARGET=http://... python block_card.py
 """
 
 import hashlib
@@ -26,6 +23,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -34,11 +33,8 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext, SerializationError
 
-GROUP = os.environ.get("GROUP", "block-card")
 FROM = os.environ.get("FROM", "now")  # the first time: decisions from now on, or with "earliest" all that are kept
 TOPIC = "decisions.v1"
-DEAD_LETTERS = f"{GROUP}.dead-letters"
-ACTION = "decline"
 CALL_S_MAX = 10.0  # a receiver that works longer had better answer first, and work then
 FIRST_WAIT_S, WAIT_S_MAX = 0.5, 30.0
 # The broker takes a consumer for dead that asks for nothing for 5 minutes (max.poll.interval.ms); one call less.
@@ -51,16 +47,27 @@ class Refused(Exception):
     """The receiver will never take this call."""
 
 
-def call_for(decision: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """What to ask for: method, path below TARGET, body."""
-    why = [reason["code"] for reason in decision["reasons"]]
-    return "POST", "/blocks", {"customer_id": decision["customer_id"], "event_id": decision["event_id"], "why": why}
+Call = tuple[str, str, dict[str, Any]]
+"""What to ask for: method, path below TARGET, body."""
 
 
-def key_of(decision: dict[str, Any]) -> str:
-    """The same for every repeat, another for every decision: ("ab", "c") and ("a", "bc") differ too."""
-    identity = json.dumps([GROUP, decision["customer_id"], decision["event_id"]])
-    return hashlib.sha256(identity.encode()).hexdigest()
+@dataclass(frozen=True)
+class Job:
+    """Which decisions to act on, and how."""
+
+    action: str
+    call_for: Callable[[dict[str, Any]], Call]
+    group: str
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic of what was refused."""
+        return f"{self.group}.dead-letters"
+
+    def key_of(self, decision: dict[str, Any]) -> str:
+        """The same for every repeat, another for every decision: ("ab", "c") and ("a", "bc") differ too."""
+        identity = json.dumps([self.group, decision["customer_id"], decision["event_id"]])
+        return hashlib.sha256(identity.encode()).hexdigest()
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -74,7 +81,7 @@ HTTP = urllib.request.build_opener(NoRedirect)
 
 
 def ask(key: str, method: str, path: str, body: dict[str, Any]) -> None:
-    """Return when whoever blocks cards has done it. Raises Refused, and OSError after TRYING_S_MAX."""
+    """Return when the receiver has done it. Raises Refused, and OSError after TRYING_S_MAX."""
     end_s, bound_s = time.monotonic() + TRYING_S_MAX, FIRST_WAIT_S
     while True:
         try:
@@ -120,33 +127,33 @@ class Done:
         self._file.execute("INSERT OR IGNORE INTO done VALUES (?, ?)", (key, time.time()))
 
 
-def dead_letter(producer: Producer, message: Any, origin: str, code: str, why: str) -> None:
+def dead_letter(topic: str, producer: Producer, message: Any, origin: str, code: str, why: str) -> None:
     """The record as it was, and why; returns when the broker has it."""
     cause = [("error_code", code.encode()), ("error_message", why[:1_000].encode()), ("origin", origin.encode())]
     headers, failed = [*(message.headers() or ()), *cause], list[Any]()
     told = {"headers": headers, "on_delivery": lambda error, _: failed.append(error) if error else None}
-    producer.produce(DEAD_LETTERS, message.value(), message.key(), **told)
+    producer.produce(topic, message.value(), message.key(), **told)
     if producer.flush(CALL_S_MAX) or failed:
         raise KafkaException(*failed)
-    logging.warning("refused, in %s: %s", DEAD_LETTERS, why)
+    logging.warning("refused, in %s: %s", topic, why)
 
 
-def handle(message: Any, decode: AvroDeserializer, done: Done, producer: Producer) -> None:
+def handle(job: Job, message: Any, decode: AvroDeserializer, done: Done, producer: Producer) -> None:
     """One decision, from its bytes to its effect."""
     origin = f"{message.topic()}[{message.partition()}]@{message.offset()}"
     try:
         decision = decode(message.value(), SerializationContext(TOPIC, MessageField.VALUE))
     except (SerializationError, EOFError, ValueError, TypeError, LookupError) as error:
         if not done.has(origin):
-            dead_letter(producer, message, origin, "undecodable", repr(error))
+            dead_letter(job.dead_letters, producer, message, origin, "undecodable", repr(error))
             done.note(origin)
         return
-    if decision is None or decision["action"] != ACTION or done.has(key := key_of(decision)):
+    if decision is None or decision["action"] != job.action or done.has(key := job.key_of(decision)):
         return
     try:
-        ask(key, *call_for(decision))
+        ask(key, *job.call_for(decision))
     except Refused as refused:
-        dead_letter(producer, message, origin, "refused", str(refused))
+        dead_letter(job.dead_letters, producer, message, origin, "refused", str(refused))
     done.note(key)
 
 
@@ -159,32 +166,29 @@ def begin(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             consumer.commit(offsets=[place], asynchronous=False)
 
 
-def main() -> None:
-    """Until SIGTERM."""
+def act_on(action: str, call_for: Callable[[dict[str, Any]], Call], group: str) -> None:
+    """Ask for ``call_for`` of every decision with that ``action``, until SIGTERM. ``group``: unless GROUP is set."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    job = Job(action, call_for, os.environ.get("GROUP", group))
     kafka, stop = {"bootstrap.servers": os.environ.get("KAFKA", "127.0.0.1:9092")}, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     admin = AdminClient(kafka)
-    if DEAD_LETTERS not in admin.list_topics(timeout=CALL_S_MAX).topics:
-        admin.create_topics([NewTopic(DEAD_LETTERS, 1)])[DEAD_LETTERS].result(CALL_S_MAX)
+    if job.dead_letters not in admin.list_topics(timeout=CALL_S_MAX).topics:
+        admin.create_topics([NewTopic(job.dead_letters, 1)])[job.dead_letters].result(CALL_S_MAX)
     # A decision of a transaction that failed never was; committed each second is only what was handled.
-    reading = {"group.id": GROUP, "isolation.level": "read_committed", "enable.auto.offset.store": False}
+    reading = {"group.id": job.group, "isolation.level": "read_committed", "enable.auto.offset.store": False}
     # Partitions of one that was killed are free after 6 s.
     consumer = Consumer(kafka | reading | {"auto.commit.interval.ms": 1_000, "session.timeout.ms": 6_000})
     producer = Producer(kafka | {"enable.idempotence": True, "acks": "all"})
     decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["REGISTRY"]}))
-    done = Done(os.environ.get("DONE", f"{GROUP}.sqlite"))
+    done = Done(os.environ.get("DONE", f"{job.group}.sqlite"))
     consumer.subscribe([TOPIC], on_assign=begin)
     try:
         while not stop.is_set():
             message = consumer.poll(0.5)
             if message is None or message.error():
                 continue  # the client mends its connections by itself
-            handle(message, decode, done, producer)
+            handle(job, message, decode, done, producer)
             consumer.store_offsets(message)
     finally:
         consumer.close()  # commits what is stored
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    main()
