@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from services.cli.commands import parser
-from services.mesh.errors import WeirError
+from services.cli.shared import EXIT_ERROR, run
 
-EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 
 
@@ -16,10 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
     given = parser().parse_args(arguments)
     try:
-        return int(given.run(given))
-    except WeirError as error:
-        sys.stderr.write(f"weir: {error}\n")
-        return EXIT_ERROR
+        return run(given)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left: nothing more to say
         return EXIT_ERROR

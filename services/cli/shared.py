@@ -6,15 +6,33 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from services.mesh.errors import Fatal, WeirError
 from services.platform.endpoints import Endpoints
 
 DATA_DIR_DEFAULT = "data"
+EXIT_ERROR = 1
 Commands = Any  # argparse's subparsers action, which it does not name in public
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the command that was asked for; its exit status. What refuses it is one line for people."""
+    try:
+        return int(given.run(given))
+    except WeirError as error:
+        sys.stderr.write(f"weir: {error}\n")
+        return EXIT_ERROR
+
+
+def run_alone(name: str, description: str, add_actions: Callable[[argparse.ArgumentParser], None]) -> int:
+    """One command without the others, which need more than a container of one service holds."""
+    parser = argparse.ArgumentParser(prog=f"python -m services.cli.{name}", description=description)
+    add_actions(parser)
+    return run(parser.parse_args())
 
 
 def add_mesh(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +49,25 @@ def add_mesh(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def add_file(parser: argparse.ArgumentParser, name: str) -> None:
+    """``--file``, for one called ``name`` that lies in the data directory unless told otherwise."""
+    parser.add_argument("--file", type=Path, metavar="F", help=f"instead of {name} in the data directory")
+    parser.set_defaults(file_name=name)
+
+
+def file_of(given: argparse.Namespace) -> Path:
+    """The file that ``add_file`` lets people name. Raises Fatal."""
+    if given.file is not None:
+        return Path(given.file)
+    data_dir: Path = given.data_dir
+    # A directory that holds anything but a mesh's own files is not taken by `weir up`.
+    if not (data_dir / "format").exists():
+        raise Fatal(
+            f"{data_dir} is no data directory of a mesh: start one there first (weir up), or name it: --data-dir"
+        )
+    return data_dir / str(given.file_name)
 
 
 def endpoints_of(given: argparse.Namespace) -> Endpoints:

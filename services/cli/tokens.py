@@ -6,11 +6,19 @@ import argparse
 import secrets
 import sys
 import time
-from pathlib import Path
 
-from services.cli.shared import Commands, add_json, add_mesh, print_json, print_line, shown_time
+from services.cli.shared import (
+    Commands,
+    add_file,
+    add_json,
+    add_mesh,
+    file_of,
+    print_json,
+    print_line,
+    run_alone,
+    shown_time,
+)
 from services.mesh.adapters.token_file import FILE_NAME, change_tokens, read_tokens
-from services.mesh.errors import Fatal, WeirError
 from services.mesh.settings import parse_duration_ms
 from services.mesh.tokens import (
     SCOPES,
@@ -55,7 +63,7 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     for action in (create, listing, revoke):
         add_mesh(action)
         add_json(action)
-        action.add_argument("--file", type=Path, metavar="F", help=f"instead of {FILE_NAME} in the data directory")
+        add_file(action, FILE_NAME)
 
 
 def _create(given: argparse.Namespace) -> int:
@@ -69,7 +77,7 @@ def _create(given: argparse.Namespace) -> int:
         created_ms=now_ms,
         expires_ms=None if lasts_ms is None else now_ms + lasts_ms,
     )
-    change_tokens(_file(given), lambda book: book.with_token(token))
+    change_tokens(file_of(given), lambda book: book.with_token(token))
     if given.json:
         print_json(_plain(token) | {"secret": secret})
     else:
@@ -79,7 +87,7 @@ def _create(given: argparse.Namespace) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    tokens = read_tokens(_file(given)).tokens
+    tokens = read_tokens(file_of(given)).tokens
     if given.json:
         print_json([_plain(token) for token in tokens])
         return 0
@@ -91,24 +99,12 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _revoke(given: argparse.Namespace) -> int:
-    change_tokens(_file(given), lambda book: book.without(given.name))
+    change_tokens(file_of(given), lambda book: book.without(given.name))
     if given.json:
         print_json({"revoked": given.name})
     else:
         print_line(f"{given.name} is revoked; the gateway refuses it within a second")
     return 0
-
-
-def _file(given: argparse.Namespace) -> Path:
-    if given.file is not None:
-        return Path(given.file)
-    data_dir: Path = given.data_dir
-    # A directory that holds anything but a mesh's own files is not taken by `weir up`.
-    if not (data_dir / "format").exists():
-        raise Fatal(
-            f"{data_dir} is no data directory of a mesh: start one there first (weir up), or name it: --data-dir"
-        )
-    return data_dir / FILE_NAME
 
 
 def _plain(token: Token) -> dict[str, object]:
@@ -134,15 +130,7 @@ def _line(token: Token) -> str:
 
 def main() -> int:
     """In a container that holds only its own service: ``python -m services.cli.tokens list --file F``."""
-    parser = argparse.ArgumentParser(prog="python -m services.cli.tokens", description="Make, list and revoke tokens.")
-    add_actions(parser)
-    given = parser.parse_args()
-    try:
-        status: int = given.run(given)
-    except WeirError as error:
-        sys.stderr.write(f"weir: {error}\n")
-        return 1
-    return status
+    return run_alone("tokens", "Make, list and revoke tokens.", add_actions)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import getpass
 import sys
 from dataclasses import replace
 
-from services.cli.shared import Commands, add_json, add_mesh, print_json, print_line, shown_time
+from services.cli.shared import Commands, add_json, add_mesh, print_json, print_line, run_alone, shown_time
 from services.console import passwords
 from services.console.access import ROLES, Role
 from services.console.users import FILE_NAME, Users
-from services.mesh.errors import Fatal, WeirError
+from services.mesh.errors import Fatal
 from services.platform.first_admin import made_password, user_with
 
 
@@ -149,15 +149,7 @@ def _say(given: argparse.Namespace, line: str, password: str | None) -> None:
 
 def main() -> int:
     """In a container that holds only the console: ``python -m services.cli.users list --data-dir D``."""
-    parser = argparse.ArgumentParser(prog="python -m services.cli.users", description="Who may sign in to the console.")
-    add_actions(parser)
-    given = parser.parse_args()
-    try:
-        status: int = given.run(given)
-    except WeirError as error:
-        sys.stderr.write(f"weir: {error}\n")
-        return 1
-    return status
+    return run_alone("users", "Who may sign in to the console.", add_actions)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.cli.acting import audit, user_name
-from services.cli.shared import endpoints_of, print_json, print_line, shown_time
+from services.cli.shared import endpoints_of, file_of, print_json, print_line, shown_time
 from services.mesh.adapters.log_reader import LogReader, journal
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal, Poison
@@ -27,7 +26,6 @@ from services.mesh.topics import AUDIT, DEAD_LETTERS, DECISIONS
 from services.mesh.topology import WEBHOOKS
 from services.webhooks.desk import DECIDED_HEADER, WEBHOOK_HEADER
 from services.webhooks.message import body_of, message_id_of
-from services.webhooks.settings import FILE_NAME
 from services.webhooks.subscription import Subscription
 from services.webhooks.subscription_file import load_subscriptions
 from services.webhooks.verdict import Answer, Verdict
@@ -62,19 +60,6 @@ class Letter(NamedTuple):
             "decision": f"{cause['origin_partition']}:{cause['origin_offset']}",
             "redelivered": redelivered,
         }
-
-
-def file_of(given: argparse.Namespace) -> Path:
-    """The file of subscriptions. Raises Fatal."""
-    if given.file is not None:
-        return Path(given.file)
-    data_dir: Path = given.data_dir
-    # A directory that holds anything but a mesh's own files is not taken by `weir up`.
-    if not (data_dir / "format").exists():
-        raise Fatal(
-            f"{data_dir} is no data directory of a mesh: start one there first (weir up), or name it: --data-dir"
-        )
-    return data_dir / FILE_NAME
 
 
 def run_dead(given: argparse.Namespace) -> int:

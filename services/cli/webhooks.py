@@ -8,13 +8,22 @@ import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from services.cli.acting import wall_ms
-from services.cli.shared import Commands, add_json, add_mesh, print_json, print_line, shown_time
-from services.cli.webhook_letters import file_of, run_dead, run_redeliver
-from services.mesh.errors import Fatal, WeirError
+from services.cli.shared import (
+    Commands,
+    add_file,
+    add_json,
+    add_mesh,
+    file_of,
+    print_json,
+    print_line,
+    run_alone,
+    shown_time,
+)
+from services.cli.webhook_letters import run_dead, run_redeliver
+from services.mesh.errors import Fatal
 from services.mesh.settings import parse_duration_ms
 from services.webhooks.address import target_of
 from services.webhooks.message import trial_body
@@ -57,7 +66,7 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
         made.set_defaults(run=run)
         add_mesh(made)
         add_json(made)
-        made.add_argument("--file", type=Path, metavar="F", help=f"instead of {FILE_NAME} in the data directory")
+        add_file(made, FILE_NAME)
         named[name] = made
         return made
 
@@ -242,15 +251,7 @@ def _line(one: Subscription) -> str:
 
 def main() -> int:
     """In a container that holds only its own service: ``python -m services.cli.webhooks list --file F``."""
-    parser = argparse.ArgumentParser(prog="python -m services.cli.webhooks", description="Tell others of decisions.")
-    add_actions(parser)
-    given = parser.parse_args()
-    try:
-        status: int = given.run(given)
-    except WeirError as error:
-        sys.stderr.write(f"weir: {error}\n")
-        return 1
-    return status
+    return run_alone("webhooks", "Tell others of decisions.", add_actions)
 
 
 if __name__ == "__main__":
