@@ -19,13 +19,13 @@ from services.cli.shared import (
     shown_time,
 )
 from services.mesh.adapters.token_file import FILE_NAME, change_tokens, read_tokens
+from services.mesh.names import checked_name, separate
 from services.mesh.settings import parse_duration_ms
 from services.mesh.tokens import (
     SCOPES,
     SECRET_BYTES,
     SECRET_PREFIX,
     Token,
-    checked_name,
     checked_scopes,
     hash_of,
 )
@@ -71,8 +71,8 @@ def _create(given: argparse.Namespace) -> int:
     lasts_ms = None if given.expires is None else parse_duration_ms(given.expires, "--expires")
     secret = SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     token = Token(
-        name=checked_name(given.name),
-        scopes=checked_scopes(part.strip() for part in given.scopes.split(",") if part.strip()),
+        name=checked_name("token", given.name),
+        scopes=checked_scopes(separate(given.scopes)),
         sha256=hash_of(secret),
         created_ms=now_ms,
         expires_ms=None if lasts_ms is None else now_ms + lasts_ms,
@@ -110,7 +110,7 @@ def _revoke(given: argparse.Namespace) -> int:
 def _plain(token: Token) -> dict[str, object]:
     return {
         "name": token.name,
-        "scopes": [scope for scope in SCOPES if scope in token.scopes],
+        "scopes": token.scopes_in_order,
         "created_ms": token.created_ms,
         "expires_ms": token.expires_ms,
         "expired": not token.is_valid_at(time.time_ns() // 1_000_000),
@@ -118,7 +118,7 @@ def _plain(token: Token) -> dict[str, object]:
 
 
 def _line(token: Token) -> str:
-    scopes = ",".join(scope for scope in SCOPES if scope in token.scopes)
+    scopes = ",".join(token.scopes_in_order)
     if token.expires_ms is None:
         until = "never expires"
     elif token.is_valid_at(time.time_ns() // 1_000_000):

@@ -24,6 +24,7 @@ from services.cli.shared import (
 )
 from services.cli.webhook_letters import run_dead, run_redeliver
 from services.mesh.errors import Fatal
+from services.mesh.names import checked_name, separate
 from services.mesh.settings import parse_duration_ms
 from services.webhooks.address import target_of
 from services.webhooks.message import trial_body
@@ -35,7 +36,6 @@ from services.webhooks.subscription import (
     Subscription,
     Subscriptions,
     checked_actions,
-    checked_name,
 )
 from services.webhooks.subscription_file import change_subscriptions, load_subscriptions
 from services.webhooks.verdict import Verdict
@@ -108,7 +108,7 @@ def _add(given: argparse.Namespace) -> int:
     now_ms, secret = wall_ms(), _new_secret()
     target_of(given.url, private=given.allow_private)
     subscription = Subscription(
-        name=checked_name(given.name),
+        name=checked_name("webhook", given.name),
         url=given.url,
         actions=_actions(given.actions),
         secrets=(Secret(text=secret),),
@@ -204,7 +204,7 @@ def _changed(given: argparse.Namespace, change: Callable[[Subscription], Subscri
 
 
 def _actions(text: str) -> Any:
-    return checked_actions(part.strip() for part in text.split(",") if part.strip())
+    return checked_actions(separate(text))
 
 
 def _new_secret() -> str:
@@ -232,7 +232,7 @@ def _plain(one: Subscription) -> dict[str, object]:
     return {
         "name": one.name,
         "url": one.url,
-        "actions": [action for action in ACTIONS if action in one.actions],
+        "actions": one.actions_in_order,
         "private": one.private,
         "paused": one.paused,
         "created_ms": one.created_ms,
@@ -244,7 +244,7 @@ def _plain(one: Subscription) -> dict[str, object]:
 
 
 def _line(one: Subscription) -> str:
-    actions = ",".join(action for action in ACTIONS if action in one.actions)
+    actions = ",".join(one.actions_in_order)
     state = " PAUSED" if one.paused else ""
     return f"{one.name:<20} {actions:<24} {one.url}  since {shown_time(one.since_ms)}{state}"
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from services.mesh.errors import Fatal
+from services.mesh.names import checked_choices, is_name
 
 Scope = Literal["events:write", "decisions:read", "decide", "outcomes:write", "review", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
@@ -23,7 +24,6 @@ SECRET_BYTES: Final = 32
 SECRET_PREFIX: Final = "weir_"  # scanners for leaked secrets look for such marks
 TOKENS_MAX: Final = 1_000  # each presented secret is compared with all of them: 0.3 ms
 _FORMAT: Final = "weir-tokens 1"
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,6 +40,11 @@ class Token:
     def is_valid_at(self, now_ms: int) -> bool:
         """Whether it has not expired."""
         return self.expires_ms is None or now_ms < self.expires_ms
+
+    @property
+    def scopes_in_order(self) -> list[Scope]:
+        """As everybody lists them."""
+        return [scope for scope in SCOPES if scope in self.scopes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +84,9 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def checked_name(name: str) -> str:
-    """``name``, when a token may be called that. Raises Fatal."""
-    if not _NAME.fullmatch(name):
-        raise Fatal(
-            f"token name {name!r}: must be 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
-        )
-    return name
-
-
 def checked_scopes(names: Iterable[str]) -> frozenset[Scope]:
     """``names`` as scopes. Raises Fatal for one that does not exist, and for none at all."""
-    given = set(names)
-    unknown = sorted(given - set(SCOPES))
-    if unknown or not given:
-        what = f"scope {unknown[0]!r} does not exist" if unknown else "a token without a scope may do nothing"
-        raise Fatal(f"{what}: name some of {', '.join(SCOPES)}")
-    return frozenset(scope for scope in SCOPES if scope in given)
+    return checked_choices("scope", SCOPES, names, "a token without a scope may do nothing")
 
 
 def written(book: TokenBook) -> str:
@@ -103,7 +94,7 @@ def written(book: TokenBook) -> str:
     tokens = [
         {
             "name": token.name,
-            "scopes": [scope for scope in SCOPES if scope in token.scopes],
+            "scopes": token.scopes_in_order,
             "sha256": token.sha256,
             "created_ms": token.created_ms,
             "expires_ms": token.expires_ms,
@@ -127,7 +118,7 @@ def read_book(text: str, place: str) -> TokenBook:
 def _token(entry: dict[str, object]) -> Token:
     name, sha256, created_ms, expires_ms = (entry[key] for key in ("name", "sha256", "created_ms", "expires_ms"))
     scopes = entry["scopes"]
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         raise ValueError(f"name {name!r}")
     if not isinstance(sha256, str) or not _HASH.fullmatch(sha256):
         raise ValueError(f"sha256 of {name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, get_args
@@ -10,6 +9,7 @@ from typing import Any, Final, get_args
 import yaml
 
 from services.mesh.errors import Fatal
+from services.mesh.names import checked_choices, checked_name
 from services.mesh.records import Action
 from services.webhooks.address import target_of
 from services.webhooks.signature import key_of
@@ -19,7 +19,6 @@ ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 SUBSCRIPTIONS_MAX: Final = 50
 GROUP_PREFIX: Final = "webhooks-"
 _FORMAT: Final = "weir-webhooks 1"
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NEEDED: Final = ("url", "actions", "secrets", "created_ms", "since_ms")
 _FIELDS: Final = (*_NEEDED, "changed_ms", "private", "paused")
 
@@ -50,6 +49,11 @@ class Subscription:
     def group(self) -> str:
         """Its consumer group."""
         return GROUP_PREFIX + self.name
+
+    @property
+    def actions_in_order(self) -> list[Action]:
+        """As everybody lists them."""
+        return [action for action in ACTIONS if action in self.actions]
 
     def keys(self, now_ms: int) -> list[bytes]:
         """Keys in force, newest first."""
@@ -99,23 +103,9 @@ class Subscriptions:
         return Subscriptions(tuple(one for one in self.all if one.name != name))
 
 
-def checked_name(name: str) -> str:
-    """``name``, when a subscription may be called that. Raises Fatal."""
-    if not _NAME.fullmatch(name):
-        raise Fatal(
-            f"webhook name {name!r}: must be 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
-        )
-    return name
-
-
 def checked_actions(names: Iterable[str]) -> frozenset[Action]:
     """``names`` as actions. Raises Fatal for one that does not exist, and for none at all."""
-    given = set(names)
-    unknown = sorted(given - set(ACTIONS))
-    if unknown or not given:
-        what = f"action {unknown[0]!r} does not exist" if unknown else "a webhook without an action is told nothing"
-        raise Fatal(f"{what}: name some of {', '.join(ACTIONS)}")
-    return frozenset(action for action in ACTIONS if action in given)
+    return checked_choices("action", ACTIONS, names, "a webhook without an action is told nothing")
 
 
 def written(subscriptions: Subscriptions) -> str:
@@ -149,7 +139,7 @@ def read_subscriptions(text: str, place: str) -> Subscriptions:
 
 
 def _subscription(name: str, entry: object) -> Subscription:
-    checked_name(name)
+    checked_name("webhook", name)
     if not isinstance(entry, dict):
         raise Fatal(f"must hold {', '.join(_NEEDED)}")
     missing = [key for key in _NEEDED if key not in entry]
@@ -207,7 +197,7 @@ def _truth(entry: Mapping[str, Any], key: str) -> bool:
 def _plain(one: Subscription) -> dict[str, Any]:
     return {
         "url": one.url,
-        "actions": [action for action in ACTIONS if action in one.actions],
+        "actions": one.actions_in_order,
         "private": one.private,
         "paused": one.paused,
         "created_ms": one.created_ms,

@@ -12,7 +12,6 @@ from services.mesh.tokens import (
     TOKENS_MAX,
     Token,
     TokenBook,
-    checked_name,
     checked_scopes,
     hash_of,
     read_book,
@@ -60,12 +59,6 @@ def test_there_is_an_end_to_tokens() -> None:
     book = TokenBook(tuple(token(f"t{number}") for number in range(TOKENS_MAX)))
     with pytest.raises(Fatal, match="1000 tokens already"):
         book.with_token(token("one-more"))
-
-
-@pytest.mark.parametrize("name", ["", "A", "-a", "a b", "a" * 65, "ä", "a\n"])
-def test_a_name_is_plain(name: str) -> None:
-    with pytest.raises(Fatal, match="token name"):
-        checked_name(name)
 
 
 def test_scopes_are_a_closed_set() -> None:
