@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from services.mesh.settings import Environment
+from services.mesh.topics import DAY_MS
 from services.webhooks.circuit import FAILURES_MAX
 from services.webhooks.schedule import Schedule
 
 FILE_NAME: Final = "webhooks.yaml"  # in a data directory
-_DAY_MS: Final = 86_400_000
 _ATTEMPTS_MIN: Final = FAILURES_MAX + 1  # that a receiver is down is noticed before one decision is given up for it
 
 
@@ -34,7 +34,7 @@ class WebhookSettings:
         longest_s = environment.duration_ms("WEIR_WEBHOOKS_WAIT_MAX", 600_000, 1, 3_600_000) / 1_000
         probe_s = environment.duration_ms("WEIR_WEBHOOKS_PROBE_WAIT_MAX", 60_000, 1, 3_600_000) / 1_000
         attempts = environment.integer("WEIR_WEBHOOKS_ATTEMPTS_MAX", 12, _ATTEMPTS_MIN, 1_000)
-        age_s = environment.duration_ms("WEIR_WEBHOOKS_AGE_MAX", _DAY_MS, 1, 30 * _DAY_MS) / 1_000
+        age_s = environment.duration_ms("WEIR_WEBHOOKS_AGE_MAX", DAY_MS, 1, 30 * DAY_MS) / 1_000
         schedule = Schedule(first_wait_s=first_s, wait_s_max=longest_s, attempts_max=attempts, age_s_max=age_s)
         return cls(
             file=Path(environment.text("WEIR_WEBHOOKS_FILE", FILE_NAME)),
