@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from services.mesh.adapters.kafka_journal import KafkaJournal
 from services.mesh.adapters.kafka_log import KafkaLog
+from services.mesh.adapters.kafka_messages import record_of
 from services.mesh.adapters.kafka_reader import reader_settings
 from services.mesh.adapters.memory import ManualClock, MemoryBroker, MemoryJournal, MemoryLog
 from services.mesh.errors import Transient
@@ -152,18 +153,6 @@ class KafkaLogWorld:
             topic = self.inputs[partition // LANE]
             producer.produce(topic, value, b"k", partition % LANE, headers=[("h", b"1")])
         assert producer.flush(10) == 0
-
-
-def record_of(message: Any) -> InRecord:
-    return InRecord(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        message.headers() or [],
-    )
 
 
 class Member:
