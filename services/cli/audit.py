@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.log_reader import journal
 from services.mesh.errors import Fatal
 from services.mesh.topics import AUDIT
@@ -15,13 +15,9 @@ from services.mesh.topics import AUDIT
 _SHOWN_DETAIL_MAX: Final = 160
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir audit``."""
-    parser = commands.add_parser(
-        "audit",
-        help="who did what, when and why",
-        epilog="example: weir audit list --subject case:1f0c5e0b9a4d7e21",
-    )
+    parser.epilog = "example: weir audit list --subject case:1f0c5e0b9a4d7e21"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser(
         "list",

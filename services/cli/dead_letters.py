@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from services.cli.acting import audit, user_name
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.dead_letter_log import RAW_TOPICS, DeadLetterSender, dead_letter_at, described, newest
 from services.mesh.adapters.log_reader import LogReader
 from services.mesh.errors import Fatal, RejectCode
@@ -21,13 +21,9 @@ _PLACE = re.compile(r"(\d{1,5}):(\d{1,18})")
 _SHOWN_BYTES_MAX = 4_096
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir dead-letters``."""
-    parser = commands.add_parser(
-        "dead-letters",
-        help="what was refused and why; send it once more",
-        epilog="example: weir dead-letters list --code malformed_json --limit 5",
-    )
+    parser.epilog = "example: weir dead-letters list --code malformed_json --limit 5"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser(
         "list", help="the newest, one a line", epilog="example: weir dead-letters list --code late --limit 5"

@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from services.cli.shared import Commands, add_json, add_mesh, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, print_json, print_line, shown_time
 from services.mesh.errors import Fatal
 
 _SHOWN_DAYS = 14
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir drift``."""
-    parser = commands.add_parser("drift", help="status, report", epilog="example: weir drift status")
+    parser.epilog = "example: weir drift status"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     status = actions.add_parser(
         "status", help="alerts that hold, and what they rest on", epilog="example: weir drift status --json"

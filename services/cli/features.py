@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.features.__main__ import DECLARED
 from services.features.definitions import FeatureSet, load_feature_set
 from services.features.layout import unpack
@@ -31,11 +31,9 @@ _NEVER_MS = -(2**63)
 _MARKERS_MAX = 50  # before the mark: its newest record, behind at most so many transaction markers
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir features``."""
-    parser = commands.add_parser(
-        "features", help="names and meanings; one entity as of now", epilog="example: weir features get customer C42"
-    )
+    parser.epilog = "example: weir features get customer C42"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     names = actions.add_parser(
         "names", help="the vector's columns, in order", epilog="example: weir features names --json"

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from services.cli import model_moves
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.log_reader import journal
 from services.mesh.model_registry import Registry
 from services.mesh.topics import MODELS
@@ -18,11 +18,9 @@ _FROM_PARAMETERS = ("snapshot_sha256", "snapshot_rows", "labels_topic", "labels_
 _FROM_MANIFEST = ("data_hash", "label_cut_off_ms", "rows", "frauds", "code_version", "feature_set", "xgboost_version")
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir models``."""
-    parser = commands.add_parser(
-        "models", help="list, show, lineage, status, verify; moves; train", epilog="example: weir models status"
-    )
+    parser.epilog = "example: weir models status"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="every move, oldest first", epilog="example: weir models list --json")
     listing.set_defaults(run=run_list)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, plain, print_json, print_line
+from services.cli.shared import add_json, add_mesh, endpoints_of, plain, print_json, print_line
 from services.features.__main__ import DECLARED
 from services.features.definitions import load_feature_set
 from services.features.parity import Parity, ParitySettings, ViewReport
@@ -30,15 +30,13 @@ class Lane(NamedTuple):
     total: int
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir parity``."""
-    parser = commands.add_parser(
-        "parity",
-        help="recompute served features from the log and compare, bit for bit",
-        description="Replays events.v1 and updates.terminal.v1 through the features' own kernel, from the log's start, "
-        "and compares every vector that was served. Exits 1 when one differs.",
-        epilog="example: weir parity --sample 10",
+    parser.description = (
+        "Replays events.v1 and updates.terminal.v1 through the features' own kernel, from the log's start, "
+        "and compares every vector that was served. Exits 1 when one differs."
     )
+    parser.epilog = "example: weir parity --sample 10"
     add_mesh(parser)
     add_json(parser)
     parser.add_argument(

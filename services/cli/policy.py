@@ -8,18 +8,14 @@ from typing import Any
 
 from services.cli.policy_backtest import add as add_backtest
 from services.cli.policy_journal import Book, load_file, move, read_book
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.errors import Fatal
 from services.mesh.records import PolicyMove
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir policy``."""
-    parser = commands.add_parser(
-        "policy",
-        help="check, backtest, shadow, publish, rollback, retire, list, show",
-        epilog="example: weir policy check schemas/payments/policy.yaml",
-    )
+    parser.epilog = "example: weir policy check schemas/payments/policy.yaml"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     def action(name: str, run: Any, help_text: str, example: str) -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from services.cli.acting import ORIGIN, add_person, person_of, wall_ms
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.kafka_records import RecordSender
 from services.mesh.adapters.redis_review import RedisReviewQueue
 from services.mesh.adapters.redis_store import connect
@@ -19,14 +19,14 @@ _ANSWER_WAIT_S = 5.0  # a person can wait longer than a stage
 _MINUTE_MS = 60_000
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir review``."""
-    parser = commands.add_parser(
-        "review",
-        help="cases that people look into: list, claim, judge",
-        description="Cases wait in the order of their expected loss. Claim one, look, tell a verdict with a reason: it "
-        "becomes an outcome like a chargeback does, and with it a label.",
-        epilog="example: weir review claim && weir review verdict 1f0c5e0b9a4d7e21 fraud --why 'card reported stolen'",
+    parser.description = (
+        "Cases wait in the order of their expected loss. Claim one, look, tell a verdict with a reason: it "
+        "becomes an outcome like a chargeback does, and with it a label."
+    )
+    parser.epilog = (
+        "example: weir review claim && weir review verdict 1f0c5e0b9a4d7e21 fraud --why 'card reported stolen'"
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="cases in order", epilog="example: weir review list --shelf escalated")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastavro.schema import parse_schema
 
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line
 from services.mesh.adapters.registry import Registry
 from services.mesh.codec import pinned_ids, schema
 from services.mesh.errors import Fatal
@@ -19,11 +19,9 @@ from services.platform.deploy import pin_text, register_schemas
 from services.platform.files import write_atomically
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir schemas``."""
-    parser = commands.add_parser(
-        "schemas", help="register contracts, pin their ids, list them", epilog="example: weir schemas list"
-    )
+    parser.epilog = "example: weir schemas list"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     register = actions.add_parser(
         "register",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line
 from services.mesh.errors import Fatal
 from services.simulator.sources import open_source
 from services.simulator.speed import parse_duration_s, parse_speed
@@ -17,15 +17,13 @@ from services.simulator.speed import parse_duration_s, parse_speed
 _STOP_S_MAX = 12.0  # the sender gives itself 10
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir send``."""
-    parser = commands.add_parser(
-        "send",
-        help="send a file's events to the running mesh",
-        description="Sends every event of FILE, from its first, as an outside producer would. Sending a file twice "
-        "sends it twice: what was accepted before is then a repeat, which gets no second decision.",
-        epilog="example: weir send payments.jsonl --speed 500/s",
+    parser.description = (
+        "Sends every event of FILE, from its first, as an outside producer would. Sending a file twice "
+        "sends it twice: what was accepted before is then a repeat, which gets no second decision."
     )
+    parser.epilog = "example: weir send payments.jsonl --speed 500/s"
     add_mesh(parser)
     add_json(parser)
     parser.add_argument("file", metavar="FILE", help=".parquet, .jsonl or .csv")

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from services.cli.late_parser import LateParser
 from services.mesh.errors import Fatal, WeirError
 from services.platform.endpoints import Endpoints
 
 DATA_DIR_DEFAULT = "data"
 EXIT_ERROR = 1
-Commands = Any  # argparse's subparsers action, which it does not name in public
 
 
 def run(given: argparse.Namespace) -> int:
@@ -28,10 +28,10 @@ def run(given: argparse.Namespace) -> int:
         return EXIT_ERROR
 
 
-def run_alone(name: str, description: str, add_actions: Callable[[argparse.ArgumentParser], None]) -> int:
+def run_alone(name: str, fill: Callable[[argparse.ArgumentParser], None]) -> int:
     """One command without the others, which need more than a container of one service holds."""
-    parser = argparse.ArgumentParser(prog=f"python -m services.cli.{name}", description=description)
-    add_actions(parser)
+    parser = LateParser(prog=f"python -m services.cli.{name}")
+    fill(parser)
     return run(parser.parse_args())
 
 

@@ -11,7 +11,7 @@ import redis
 
 from services.cli.features import declared
 from services.cli.review_status import cases_line, queue_line, queue_status
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, plain, print_json, print_line
+from services.cli.shared import add_json, add_mesh, endpoints_of, plain, print_json, print_line
 from services.features.kernel import View
 from services.features.layout import unpack
 from services.features.occupancy import NEVER_MS
@@ -36,15 +36,13 @@ _SCAN_KEYS = 1_000
 _SCANS_MAX = 20
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir status``."""
-    parser = commands.add_parser(
-        "status",
-        help="lag, rates, latencies, versions in force, capacity",
-        description="Looks twice, a second apart. --verify also reads the whole log and compares what was accepted "
-        "with what was decided and with the cases that people were given; it exits 1 when one is missing or doubled.",
-        epilog="example: weir status --verify",
+    parser.description = (
+        "Looks twice, a second apart. --verify also reads the whole log and compares what was accepted "
+        "with what was decided and with the cases that people were given; it exits 1 when one is missing or doubled."
     )
+    parser.epilog = "example: weir status --verify"
     add_mesh(parser)
     add_json(parser)
     parser.add_argument("--verify", action="store_true", help="settle the account from the log itself")

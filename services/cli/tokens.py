@@ -8,7 +8,6 @@ import sys
 import time
 
 from services.cli.shared import (
-    Commands,
     add_file,
     add_json,
     add_mesh,
@@ -31,20 +30,13 @@ from services.mesh.tokens import (
 )
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir tokens``."""
-    parser = commands.add_parser(
-        "tokens",
-        help="who may use the gateway",
-        description="Make, list and revoke bearer tokens. Only a hash of each is kept; a change is in force within a "
-        "second, without a restart.",
-        epilog="example: weir tokens create shop --scopes events:write,decide --expires 90d",
+    parser.description = (
+        "Make, list and revoke bearer tokens. Only a hash of each is kept; a change is in force within a "
+        "second, without a restart."
     )
-    add_actions(parser)
-
-
-def add_actions(parser: argparse.ArgumentParser) -> None:
-    """create, list, revoke."""
+    parser.epilog = "example: weir tokens create shop --scopes events:write,decide --expires 90d"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     create = actions.add_parser(
         "create",
@@ -130,7 +122,7 @@ def _line(token: Token) -> str:
 
 def main() -> int:
     """In a container that holds only its own service: ``python -m services.cli.tokens list --file F``."""
-    return run_alone("tokens", "Make, list and revoke tokens.", add_actions)
+    return run_alone("tokens", fill)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import textwrap
 from typing import Any
 
-from services.cli.shared import Commands, add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
+from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.event_history import event_history
 from services.mesh.adapters.log_reader import LogReader
 from services.mesh.adapters.lookup_index import LOOKUP_FILE
@@ -19,15 +19,13 @@ _WIDTH = 116
 _INDENT = " " * 6
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir trace``."""
-    parser = commands.add_parser(
-        "trace",
-        help="everything that happened to one event",
-        description="Finds the event by its id, follows its headers back through every hop, and adds what was refused "
-        "and what it turned out to be. Exits 1 when there is no such event.",
-        epilog="example: weir trace 1018273 --json",
+    parser.description = (
+        "Finds the event by its id, follows its headers back through every hop, and adds what was refused "
+        "and what it turned out to be. Exits 1 when there is no such event."
     )
+    parser.epilog = "example: weir trace 1018273 --json"
     add_mesh(parser)
     add_json(parser)
     parser.add_argument("event_id", metavar="EVENT_ID")

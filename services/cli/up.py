@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from services.cli.shared import DATA_DIR_DEFAULT, Commands
+from services.cli.shared import DATA_DIR_DEFAULT
 from services.mesh.errors import Fatal
 from services.mesh.topics import DATA_PARTITIONS_DEFAULT
 from services.mesh.watermark import check_partitions
@@ -23,14 +23,10 @@ _INSTANCES_MAX = 16
 LABEL_DELAY_DEFAULT = "7d"
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir up``."""
-    parser = commands.add_parser(
-        "up",
-        help="start everything and run until the input is decided, the time is up, or Ctrl-C",
-        description="Start Kafka, Redis, the schema registry and every service, send input, and sum up at the end.",
-        epilog="example: weir up --input payments.parquet --speed max --for 240 --data-dir /tmp/mesh",
-    )
+    parser.description = "Start Kafka, Redis, the schema registry and every service, send input, and sum up at the end."
+    parser.epilog = "example: weir up --input payments.parquet --speed max --for 240 --data-dir /tmp/mesh"
     add_ = parser.add_argument
     add_(
         "--data-dir", type=Path, default=Path(DATA_DIR_DEFAULT), metavar="D", help="everything it keeps (default: data)"

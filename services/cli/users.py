@@ -7,7 +7,7 @@ import getpass
 import sys
 from dataclasses import replace
 
-from services.cli.shared import Commands, add_json, add_mesh, print_json, print_line, run_alone, shown_time
+from services.cli.shared import add_json, add_mesh, print_json, print_line, run_alone, shown_time
 from services.console import passwords
 from services.console.access import ROLES, Role
 from services.console.users import FILE_NAME, Users
@@ -15,18 +15,9 @@ from services.mesh.errors import Fatal
 from services.platform.first_admin import made_password, user_with
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir users``."""
-    parser = commands.add_parser(
-        "users",
-        help="who may sign in to the console: add, list, remove, role, password",
-        epilog="example: weir users list",
-    )
-    add_actions(parser)
-
-
-def add_actions(parser: argparse.ArgumentParser) -> None:
-    """Its actions, under ``weir`` or alone."""
+    parser.epilog = "example: weir users list"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     new = actions.add_parser(
         "add",
@@ -149,7 +140,7 @@ def _say(given: argparse.Namespace, line: str, password: str | None) -> None:
 
 def main() -> int:
     """In a container that holds only the console: ``python -m services.cli.users list --data-dir D``."""
-    return run_alone("users", "Who may sign in to the console.", add_actions)
+    return run_alone("users", fill)
 
 
 if __name__ == "__main__":

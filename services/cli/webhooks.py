@@ -12,7 +12,6 @@ from typing import Any
 
 from services.cli.acting import wall_ms
 from services.cli.shared import (
-    Commands,
     add_file,
     add_json,
     add_mesh,
@@ -44,20 +43,13 @@ _STOPPING = "decline,review"  # what somebody has to act on
 _TEST_WAIT_S = 10.0
 
 
-def add(commands: Commands) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir webhooks``."""
-    parser = commands.add_parser(
-        "webhooks",
-        help="tell other systems of decisions",
-        description="Each subscription is told, over HTTP and signed, of the decisions whose action it names. A change "
-        "is in force within a second, without a restart.",
-        epilog="example: weir webhooks add bank https://bank.example/hooks --actions decline,review",
+    parser.description = (
+        "Each subscription is told, over HTTP and signed, of the decisions whose action it names. A change "
+        "is in force within a second, without a restart."
     )
-    add_actions(parser)
-
-
-def add_actions(parser: argparse.ArgumentParser) -> None:
-    """add, list, change, rotate, pause, resume, remove, test, dead, redeliver."""
+    parser.epilog = "example: weir webhooks add bank https://bank.example/hooks --actions decline,review"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     named: dict[str, argparse.ArgumentParser] = {}
 
@@ -251,7 +243,7 @@ def _line(one: Subscription) -> str:
 
 def main() -> int:
     """In a container that holds only its own service: ``python -m services.cli.webhooks list --file F``."""
-    return run_alone("webhooks", "Tell others of decisions.", add_actions)
+    return run_alone("webhooks", fill)
 
 
 if __name__ == "__main__":

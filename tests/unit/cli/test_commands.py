@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from services.cli.__main__ import main
-from services.cli.commands import parser
+from services.cli.commands import COMMANDS, parser
+from services.cli.late_parser import LateParser
 
 PROMISED = {
     "up": set(),
@@ -27,15 +28,24 @@ PROMISED = {
 }
 
 
-def subcommands(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+def subcommands(of: LateParser) -> dict[str, LateParser]:
+    of.fill()
     found = [action.choices for action in of._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(found[0]) if found else {}
 
 
-def leaves() -> Iterator[argparse.ArgumentParser]:
+def leaves() -> Iterator[LateParser]:
     for command in subcommands(parser()).values():
-        actions = subcommands(command)
-        yield from actions.values() if actions else [command]
+        for leaf in subcommands(command).values() or [command]:
+            leaf.fill()
+            yield leaf
+
+
+def test_the_help_names_every_command_with_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert [name for name, text in COMMANDS.items() if f"{name} {text}" not in shown] == []
 
 
 def test_every_promised_command_is_there() -> None:
@@ -44,7 +54,7 @@ def test_every_promised_command_is_there() -> None:
 
 
 @pytest.mark.parametrize("command", list(leaves()), ids=lambda command: command.prog)
-def test_every_help_ends_with_an_example_of_that_command(command: argparse.ArgumentParser) -> None:
+def test_every_help_ends_with_an_example_of_that_command(command: LateParser) -> None:
     assert (command.epilog or "").startswith(f"example: {command.prog}"), command.prog
     example = shlex.split((command.epilog or "").removeprefix("example: weir "))
     assert parser().parse_args(example).run is command.get_default("run")
