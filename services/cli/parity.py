@@ -6,12 +6,10 @@ import argparse
 import gc
 import time
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from services.cli.shared import add_json, add_mesh, endpoints_of, plain, print_json, print_line
-from services.features.__main__ import DECLARED
-from services.features.definitions import load_feature_set
+from services.features.declared import declared_features
 from services.features.parity import Parity, ParitySettings, ViewReport
 from services.mesh.adapters.log_reader import LogReader, Offsets
 from services.mesh.errors import Fatal
@@ -69,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
         view: frozenset(partition for (name, partition), start in starts.items() if name == topic.name and start > 0)
         for view, topic in _INPUTS.items()
     }
-    features = load_feature_set(files("schemas").joinpath(DECLARED).read_text(), f"schemas/{DECLARED}")
+    features = declared_features()
     settings = ParitySettings(
         partitions=log.partitions(EVENTS), sample=given.sample, compare_from=given.from_, cut_partitions=cut
     )

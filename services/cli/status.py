@@ -9,9 +9,9 @@ from typing import Any
 
 import redis
 
-from services.cli.features import declared
 from services.cli.review_status import cases_line, queue_line, queue_status
 from services.cli.shared import add_json, add_mesh, endpoints_of, plain, print_json, print_line
+from services.features.declared import declared_features
 from services.features.kernel import View
 from services.features.layout import unpack
 from services.features.occupancy import NEVER_MS
@@ -19,7 +19,7 @@ from services.features.stored_mark import read_mark
 from services.ingestion.seen import capacity_line
 from services.ingestion.settings import IngestionSettings
 from services.mesh.adapters.log_reader import LogReader
-from services.mesh.adapters.lookup_index import LOOKUP_FILE, IndexReader
+from services.mesh.adapters.lookup_reader import LOOKUP_FILE, IndexReader
 from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.errors import Fatal, StoreUnreachable, Transient, WeirError
 from services.mesh.lookup_entries import INDEXED
@@ -93,7 +93,7 @@ def _store(url: str, partitions: int) -> dict[str, Any]:
         memory = client.info("memory")
         views = {
             view.name: _sampled(client, view) | _windows(RedisStore(client, view.name), view, partitions)
-            for view in declared().views
+            for view in declared_features().views
         }
         return {
             "used_bytes": int(memory["used_memory"]),
@@ -156,7 +156,7 @@ def _capacity(log: LogReader, stages: list[StageStatus], store: dict[str, Any]) 
     gauges = {stage.stage: stage.gauges for stage in stages}
     views = store.get("views", {})
     bytes_an_event = sum(view["bytes"] / view["events"] for view in views.values() if view["events"])
-    days = max(view.kept_span_ms for view in declared().views) / DAY_MS
+    days = max(view.kept_span_ms for view in declared_features().views) / DAY_MS
     features: dict[str, Any] = {
         "entities_in_process": {
             name: counts.get("weir_state_entities", 0)

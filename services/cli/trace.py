@@ -9,7 +9,7 @@ from typing import Any
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.event_history import event_history
 from services.mesh.adapters.log_reader import LogReader
-from services.mesh.adapters.lookup_index import LOOKUP_FILE
+from services.mesh.adapters.lookup_reader import LOOKUP_FILE
 from services.mesh.errors import Fatal
 from services.mesh.hops import Hop
 from services.mesh.topics import DAY_MS, DECISIONS

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.resources import files
 
-from services.features.definitions import load_feature_set
+from services.features.declared import declared_features
 from services.features.handler import FeaturesHandler
 from services.features.settings import FeaturesSettings
 from services.features.views import adapter_of
@@ -16,7 +15,6 @@ from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL
 
-DECLARED = "payments/features.yaml"
 _STAGES = {"customer": FEATURES_CUSTOMER, "terminal": FEATURES_TERMINAL}
 
 
@@ -24,7 +22,7 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
     """Load the declared features, then make handlers on one Redis connection."""
     settings = FeaturesSettings.read(environment)
     environment.check()
-    features = load_feature_set(files("schemas").joinpath(DECLARED).read_text(), f"schemas/{DECLARED}")
+    features = declared_features()
     adapter = adapter_of(settings.view, features)
     client = connect(settings.redis)
     stage = _STAGES[settings.view].name

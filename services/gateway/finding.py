@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from services.gateway.recent import Key, Recent, Where
 from services.gateway.verdicts import Decided, DecisionReader, Refused, refusal_in
 from services.mesh.adapters.aiokafka_closing import let_go
-from services.mesh.adapters.lookup_index import IndexCorrupt, IndexReader
+from services.mesh.adapters.lookup_reader import IndexCorrupt, IndexReader
 from services.mesh.errors import Fatal, Transient
 from services.mesh.lookup_entries import Place, ids_in
 from services.mesh.partitioner import Partitioner

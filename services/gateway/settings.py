@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
-from services.mesh.adapters.lookup_index import LOOKUP_FILE
+from services.mesh.adapters.lookup_reader import LOOKUP_FILE
 from services.mesh.records import Action
 from services.mesh.settings import Environment
 from services.mesh.topics import DATA_PARTITIONS_DEFAULT

@@ -18,7 +18,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from services.lookup.settings import LookupSettings
 from services.mesh.adapters.health_server import HealthServer
 from services.mesh.adapters.kafka_reader import reader_settings
-from services.mesh.adapters.lookup_index import IndexCorrupt, IndexWriter
+from services.mesh.adapters.lookup_index import IndexWriter
+from services.mesh.adapters.lookup_reader import IndexCorrupt
 from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch

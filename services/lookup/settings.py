@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.mesh.adapters.lookup_index import LOOKUP_FILE
+from services.mesh.adapters.lookup_reader import LOOKUP_FILE
 from services.mesh.settings import Environment
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from services.console.users import FILE_NAME as USERS_FILE
-from services.mesh.adapters.lookup_index import LOOKUP_FILE
+from services.mesh.adapters.lookup_reader import LOOKUP_FILE
 from services.mesh.adapters.token_file import FILE_NAME as TOKENS_FILE
 from services.mesh.topology import (
     CONSOLE,

@@ -12,7 +12,7 @@ from typing import Any
 
 from services.mesh.adapters.kafka_messages import record_of
 from services.mesh.adapters.log_reader import LogReader
-from services.mesh.adapters.lookup_index import IndexReader
+from services.mesh.adapters.lookup_reader import IndexReader
 from services.mesh.codec import HEADER_BYTES
 from services.mesh.hops import BACKWARDS, dead_letter, label, orphan, outcome, walk_back
 from services.mesh.lookup_entries import INDEXED, Place, ids_in

@@ -1,4 +1,4 @@
-"""The index file: sorted runs of 24-byte entries in SQLite, and how far each partition has been read.
+"""Writing the index file: sorted runs of 24-byte entries in SQLite, and how far each partition has been read.
 
 Hashes come in no order, so a table sorted by them would rewrite a page of 4 kB for each entry. Here a batch is one
 sorted run in one piece; eight runs of a level are merged into one of the next, so an entry is written about once a
@@ -8,35 +8,23 @@ level, and a look-up asks a handful of runs. Beyond ``ROWS_MAX`` runs are left a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from services.mesh.errors import Fatal, WeirError
-from services.mesh.lookup_entries import (
-    ENTRY,
-    INDEXED,
-    TOPIC_NUMBERS,
-    UNKNOWN_CUSTOMER,
-    Place,
-    crc_of_customer,
-    tag_of_event,
-)
+from services.mesh.adapters.lookup_reader import BUSY_WAIT_S, Corruption, IndexCorrupt, Progress, progress_of
+from services.mesh.errors import Fatal
+from services.mesh.lookup_entries import ENTRY, TOPIC_NUMBERS
 
-Progress = Mapping[tuple[str, int], int]
-"""(topic, partition) -> next offset that the index has not read."""
-
-LOOKUP_FILE = "lookup.sqlite"  # in the data directory
 FORMAT: Final = 1
 FAN_IN: Final = 8
 ROWS_MAX: Final = 1_000_000  # 24 MB; merging a million takes a sixth of a second and 80 MB
 CHUNK_ROWS: Final = 680  # about 16 kB: what a look-up reads of a run
 CLOSED: Final = -1
-_BUSY_WAIT_S: Final = 5.0
 
 _ROW = np.dtype([("tag", "<i8"), ("customer", "<u4"), ("topic", "<u2"), ("partition", "<u2"), ("offset", "<i8")])
 assert _ROW.itemsize == ENTRY.size
@@ -55,10 +43,6 @@ COMMIT;
 """
 
 
-class IndexCorrupt(WeirError):
-    """The file is not an index of this log: it is derived, so it is put aside and built anew."""
-
-
 class IndexWriter:
     """The one process that writes. Any call raises IndexCorrupt, and sqlite3.OperationalError when the disk is full."""
 
@@ -67,11 +51,11 @@ class IndexWriter:
         self._path = path
         try:
             # Autocommit: transactions are begun and ended by hand.
-            self._connection = sqlite3.connect(path, timeout=_BUSY_WAIT_S, isolation_level=None)
+            self._connection = sqlite3.connect(path, timeout=BUSY_WAIT_S, isolation_level=None)
         except sqlite3.OperationalError as error:
             raise Fatal(f"WEIR_LOOKUP_FILE={path}: {error}; name a file in a directory that may be written") from error
         try:
-            with _Corruption(path):
+            with Corruption(path):
                 self._connection.execute("PRAGMA journal_mode=WAL")  # readers go on while we write
                 self._connection.execute("PRAGMA synchronous=NORMAL")  # a power loss costs a rebuild at worst
                 self._connection.executescript(_TABLES)
@@ -82,8 +66,8 @@ class IndexWriter:
 
     def progress(self) -> dict[tuple[str, int], int]:
         """How far each partition has been read."""
-        with _Corruption(self._path):
-            return _progress(self._connection)
+        with Corruption(self._path):
+            return progress_of(self._connection)
 
     def add(self, entries: bytes, progress: Progress, newest_ms: int) -> None:
         """Take in ``entries`` (packed, any order) and move to ``progress``, both or neither.
@@ -91,7 +75,7 @@ class IndexWriter:
         ``newest_ms``: append time of the newest record among them.
         """
         rows = np.frombuffer(entries, dtype=_ROW)
-        with _Corruption(self._path), self._transaction() as connection:
+        with Corruption(self._path), self._transaction() as connection:
             if len(rows):
                 self._write_run(_sorted(rows), level=0, newest_ms=newest_ms)
                 self._merge()
@@ -102,7 +86,7 @@ class IndexWriter:
 
     def forget_before(self, time_ms: int) -> None:
         """Drop the runs whose newest record is older than ``time_ms``: the log has dropped those records."""
-        with _Corruption(self._path), self._transaction() as connection:
+        with Corruption(self._path), self._transaction() as connection:
             old = connection.execute("SELECT run FROM runs WHERE newest_ms < ?", (time_ms,)).fetchall()
             self._drop([run for (run,) in old])
 
@@ -157,64 +141,6 @@ class IndexWriter:
         )
 
 
-class IndexReader:
-    """Looks ids up while another process writes."""
-
-    def __init__(self, path: Path) -> None:
-        """Open ``path``; Fatal when there is none."""
-        self._path = path
-        try:
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_WAIT_S, isolation_level=None
-            )
-        except sqlite3.OperationalError as error:
-            raise Fatal(f"{path}: {error}; is the lookup service running? see its log") from error
-
-    def progress(self) -> dict[tuple[str, int], int]:
-        """How far each partition has been read."""
-        with _Corruption(self._path):
-            return _progress(self._connection)
-
-    def find(self, event_id: str, customer_id: str | None = None) -> list[Place]:
-        """Places of records that may be about that event, by topic, partition and offset.
-
-        A hash may collide: the caller compares the ids of the record that lies there.
-        """
-        tag = tag_of_event(event_id.encode())
-        wanted = None if customer_id is None else {UNKNOWN_CUSTOMER, crc_of_customer(customer_id.encode())}
-        found: set[Place] = set()
-        with _Corruption(self._path):
-            # In one read transaction, or a merge in between could hide a run.
-            self._connection.execute("BEGIN")
-            try:
-                for (run,) in self._connection.execute("SELECT run FROM runs").fetchall():
-                    for _, customer, topic, partition, offset in ENTRY.iter_unpack(self._rows_of(run, tag)):
-                        if wanted is None or customer in wanted:
-                            found.add(Place(INDEXED[topic].name, partition, offset))
-            finally:
-                self._connection.execute("COMMIT")
-        return sorted(found)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def _rows_of(self, run: int, tag: int) -> bytes:
-        query = "SELECT entries FROM chunks WHERE run = ? AND first_tag <= ? ORDER BY first_tag DESC LIMIT 1"
-        found = self._connection.execute(query, (run, tag)).fetchone()
-        if found is None:
-            return b""
-        rows = np.frombuffer(found[0], dtype=_ROW)
-        first, last = np.searchsorted(rows["tag"], [tag, tag + 1])
-        return rows[first:last].tobytes()
-
-
 class _Transaction:
     """BEGIN IMMEDIATE to COMMIT, ROLLBACK on any error."""
 
@@ -228,28 +154,6 @@ class _Transaction:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._connection.in_transaction:
             self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-class _Corruption:
-    """Turns what SQLite says of a damaged file into IndexCorrupt; a full disk or a lock is not one."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-        # Tables that are not ours, and chunks that are no whole entries.
-        strange = isinstance(error, sqlite3.OperationalError) and "no such" in str(error)
-        if damaged or strange or isinstance(error, ValueError):
-            raise IndexCorrupt(f"{self._path}: {error}; the lookup service builds it anew from the log") from error
-
-
-def _progress(connection: sqlite3.Connection) -> dict[tuple[str, int], int]:
-    rows = connection.execute("SELECT topic, partition, next_offset FROM progress")
-    return {(INDEXED[topic].name, partition): next_offset for topic, partition, next_offset in rows}
 
 
 def _sorted(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

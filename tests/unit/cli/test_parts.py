@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.__main__ import main
-from services.cli.features import parse_time_ms
+from services.cli.entity_features import parse_time_ms
 from services.cli.shared import plain, shown_time
 from services.mesh.adapters.dead_letter_log import original_headers
 from services.mesh.errors import Fatal, Poison, RejectCode

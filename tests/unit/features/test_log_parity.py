@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from services.features.__main__ import DECLARED
+from services.features.declared import DECLARED
 from services.features.definitions import FeatureSet, load_feature_set
 from services.features.parity import Parity, ParitySettings
 from services.features.state import EntityState

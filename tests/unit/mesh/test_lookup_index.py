@@ -11,7 +11,8 @@ import pytest
 
 from services.lookup.__main__ import set_aside
 from services.mesh.adapters import lookup_index as index_module
-from services.mesh.adapters.lookup_index import IndexCorrupt, IndexReader, IndexWriter
+from services.mesh.adapters.lookup_index import IndexWriter
+from services.mesh.adapters.lookup_reader import IndexCorrupt, IndexReader
 from services.mesh.errors import Fatal
 from services.mesh.lookup_entries import Ids, Place, entry_of
 
