@@ -14,9 +14,9 @@ from services.mesh.ports import InRecord
 from services.mesh.topics import DECISIONS, EVENTS_RAW
 from services.mesh.topology import EVENT_CHAIN, STAGES
 from services.platform.ports import HOST
-from services.platform.probes import http_answers
+from services.platform.probes import health_port, http_answers
 from services.platform.servers import Servers
-from services.platform.stages import STAGES_STOP, health_file, health_port, instance_name, stage_specs
+from services.platform.stages import STAGES_STOP, health_file, instance_name, stage_specs
 from services.platform.supervisor import ChildSpec
 
 START_S_MAX = 120.0

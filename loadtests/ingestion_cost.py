@@ -18,10 +18,11 @@ import orjson
 
 from services.ingestion.admission import Candidate
 from services.ingestion.avro_event import AvroEvents
+from services.ingestion.capacity import ROW_BYTES_MAX, capacity_line
 from services.ingestion.event_clock import ClockRules
 from services.ingestion.handler import IngestionHandler
 from services.ingestion.reading import read_event
-from services.ingestion.seen import ROW_BYTES_MAX, SeenIdentities, capacity_line
+from services.ingestion.seen import SeenIdentities
 from services.ingestion.settings import IngestionSettings
 from services.mesh.adapters.memory import ManualClock, MemoryBroker, MemoryLog, MemoryRedis, MemoryStore
 from services.mesh.codec import Codec, schema

@@ -40,8 +40,9 @@ from services.mesh.topics import DATA_PARTITIONS_DEFAULT, EVENTS, UPDATES_TERMIN
 from services.mesh.topology import FEATURES_CUSTOMER, FEATURES_TERMINAL, Stage
 from services.platform.deploy import deploy
 from services.platform.ports import HOST
+from services.platform.probes import health_port
 from services.platform.servers import Servers, running
-from services.platform.stages import health_file, health_port, instance_name, stage_specs
+from services.platform.stages import health_file, instance_name, stage_specs
 
 EVENTS_PER_S_MIN = 15_000.0
 IN_WINDOW_EVENTS = 20_000_000  # what the design speaks of; a laptop's load test takes a share of it

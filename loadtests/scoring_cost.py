@@ -18,7 +18,8 @@ import numpy.typing as npt
 import xgboost
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.mesh.bundle import Bundle, verify
+from services.mesh.bundle import verify
+from services.mesh.bundle_parts import Bundle
 from services.mesh.manifest import Manifest
 from services.retraining.build import Identity, build
 from services.retraining.dataset import Horizon, Recorded

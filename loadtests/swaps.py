@@ -33,7 +33,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from loadtests.blank_record import blank_record
 from services.mesh.adapters.kafka_reader import reader_settings
-from services.mesh.bundle import Bundle, sign
+from services.mesh.bundle import sign
+from services.mesh.bundle_parts import Bundle
 from services.mesh.calibration import Platt, calibrated
 from services.mesh.codec import Codec
 from services.mesh.feature_set import pinned_feature_set

@@ -18,7 +18,8 @@ from services.cli.acting import audit, user_name
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line
 from services.mesh.adapters.kafka_append import append
 from services.mesh.adapters.log_reader import journal
-from services.mesh.bundle import Bundle, verify
+from services.mesh.bundle import verify
+from services.mesh.bundle_parts import Bundle
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import pinned_feature_set

@@ -16,7 +16,7 @@ from services.features.kernel import View
 from services.features.layout import unpack
 from services.features.occupancy import NEVER_MS
 from services.features.stored_mark import read_mark
-from services.ingestion.seen import capacity_line
+from services.ingestion.capacity import capacity_line
 from services.ingestion.settings import IngestionSettings
 from services.mesh.adapters.log_reader import LogReader
 from services.mesh.adapters.lookup_reader import LOOKUP_FILE, IndexReader

@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from services.ingestion.capacity import capacity_line
 from services.ingestion.handler import IngestionHandler
 from services.ingestion.intake import EVENT_INTAKE, OUTCOMES_INTAKE, Intake
-from services.ingestion.seen import capacity_line
 from services.ingestion.settings import IngestionSettings
 from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.adapters.process import Parts, run_stage

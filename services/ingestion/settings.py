@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from services.ingestion.capacity import BUCKETS, OPEN_BYTES_MAX
 from services.ingestion.event_clock import ClockRules
-from services.ingestion.seen import BUCKETS, OPEN_BYTES_MAX
 from services.mesh.settings import Environment
 from services.mesh.topics import DATA_PARTITIONS_DEFAULT, DATA_RETENTION_MS, LOOP_RETENTION_MS
 

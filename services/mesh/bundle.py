@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from services.mesh.bundle_parts import Bundle
 from services.mesh.errors import WeirError
 from services.mesh.manifest import Manifest, ManifestError, UnknownManifestVersionError, canonical, parse
 from services.mesh.signing import AlteredError, UnknownKeyError, check_signature, sign_content
@@ -54,16 +54,6 @@ class BundleRefused(WeirError):
         super().__init__(f"model bundle refused ({refusal}): {message}")
         self.refusal = refusal
         self.detail = message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """One model as it travels; nothing in it is trusted before `verify`."""
-
-    manifest: bytes  # canonical JSON
-    signature: bytes
-    model: bytes
-    fallback: bytes
 
 
 def sha256(content: bytes) -> str:

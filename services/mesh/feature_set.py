@@ -7,8 +7,10 @@ each other; ``tests/contracts`` says when it differs from ``features.yaml``.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from importlib.resources import files
+from struct import iter_unpack
 
 PINNED = "payments/feature_set.json"
 
@@ -32,3 +34,9 @@ def pinned_feature_set() -> FeatureSetPin:
         names=tuple(pinned["names"]),
         event_only=tuple(pinned["event_only"]),
     )
+
+
+def values_of(vector: bytes) -> list[float | None]:
+    """A packed vector, or its beginning, as numbers; NaN, which means missing, as None."""
+    whole = vector[: len(vector) - len(vector) % 4]
+    return [None if math.isnan(value) else value for (value,) in iter_unpack("<f", whole)]

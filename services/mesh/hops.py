@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import orjson
 
 from services.mesh.codec import Codec, schema_id_of
 from services.mesh.errors import Poison
-from services.mesh.feature_set import pinned_feature_set
+from services.mesh.feature_set import pinned_feature_set, values_of
 from services.mesh.headers import TRACEPARENT, WEIR, find, unpack_hop
 from services.mesh.lookup_entries import Place, last_header
 from services.mesh.ports import InRecord
@@ -170,6 +168,4 @@ def orphan(record: InRecord) -> dict[str, Any]:
 
 def _named(vector: bytes) -> dict[str, float | None]:
     """Feature names and values of a vector, or of its beginning; NaN as None."""
-    values = np.frombuffer(vector, dtype="<f4")
-    pairs = zip(pinned_feature_set().names, values.tolist(), strict=False)
-    return {name: None if math.isnan(value) else value for name, value in pairs}
+    return dict(zip(pinned_feature_set().names, values_of(vector), strict=False))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.records import ModelMove, ModelRelease
 
 BOOTSTRAP = "bootstrap"  # the champion before the first promotion: the declared prior

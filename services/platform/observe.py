@@ -19,8 +19,8 @@ from services.mesh.errors import Transient
 from services.mesh.topics import Topic
 from services.mesh.topology import STAGES, Stage
 from services.platform.ports import HOST
+from services.platform.probes import health_port
 from services.platform.scan import committed_records
-from services.platform.stages import health_port
 
 _WAIT_S = 10.0
 # For a look at lags, which is asked again in a second: whoever looks also restarts a broker that is gone.

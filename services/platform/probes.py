@@ -6,11 +6,21 @@ Each answers True or False, raises OSError when nobody is there, and gives up af
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import struct
+from pathlib import Path
 
 TIMEOUT_S = 1.0
 METADATA_KEY, METADATA_VERSION = 3, 2  # version 2 is the first that returns the cluster's id
+
+
+def health_port(file: Path) -> int | None:
+    """The port that a process has written to ``file``; None until it has opened one."""
+    try:
+        return int(json.loads(file.read_text())["port"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
 
 
 def redis_answers(host: str, port: int) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.codec import Codec, schema
 from services.mesh.columns import Columns
 from services.mesh.feature_set import pinned_feature_set

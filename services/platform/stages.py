@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +27,7 @@ from services.mesh.topology import (
 from services.platform.data_dir import DataDir
 from services.platform.endpoints import Endpoints
 from services.platform.ports import HOST
-from services.platform.probes import http_answers
+from services.platform.probes import health_port, http_answers
 from services.platform.supervisor import ChildSpec
 from services.webhooks.settings import FILE_NAME as WEBHOOKS_FILE
 
@@ -135,14 +134,6 @@ def console_spec(
 def health_file(data: DataDir, name: str) -> Path:
     """Where the instance called ``name`` writes the port that its health answers on."""
     return data.path / RUN / f"{name}.json"
-
-
-def health_port(file: Path) -> int | None:
-    """The port written to ``file``; None until the process has opened one."""
-    try:
-        return int(json.loads(file.read_text())["port"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
 
 
 def instance_name(stage: Stage, slot: int) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.mesh.bundle import Bundle, sha256, sign
+from services.mesh.bundle import sha256, sign
+from services.mesh.bundle_parts import Bundle
 from services.mesh.calibration import Calibration, Platt, calibrated
 from services.mesh.manifest import MANIFEST_VERSION, MODEL_FORMAT, Golden, Manifest, parse
 from services.mesh.trees import xgboost

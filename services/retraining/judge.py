@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.calibration import calibrated
 from services.mesh.manifest import parse
 from services.retraining.train import margins_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.model_registry import Registry, release_of
 from services.mesh.records import DriftAlert, ModelRelease
 from services.retraining.events import Alerted, Move, Released

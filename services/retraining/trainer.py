@@ -31,7 +31,7 @@ import orjson
 
 from services.mesh.adapters.kafka_follower import TopicFollower
 from services.mesh.adapters.kafka_journal import KafkaJournal
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.codec import Codec
 from services.mesh.errors import WeirError
 from services.mesh.feature_set import pinned_feature_set

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.mesh.bundle import Bundle, BundleRefused, Refusal, verify
+from services.mesh.bundle import BundleRefused, Refusal, verify
+from services.mesh.bundle_parts import Bundle
 from services.mesh.codec import Codec
 from services.mesh.errors import Poison
 from services.mesh.feature_set import FeatureSetPin

@@ -22,7 +22,8 @@ from typing import IO
 
 import orjson
 
-from services.mesh.bundle import Bundle, BundleRefused, Refusal
+from services.mesh.bundle import BundleRefused, Refusal
+from services.mesh.bundle_parts import Bundle
 from services.mesh.manifest import Manifest, canonical, parse
 
 PART_LENGTH_BYTES = 8

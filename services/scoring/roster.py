@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.model_registry import Canary, Registry
 from services.mesh.records import ModelRelease
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final
 
-import numpy as np
 import orjson
 
 from services.mesh.codec import Codec
-from services.mesh.feature_set import pinned_feature_set
+from services.mesh.feature_set import pinned_feature_set, values_of
 from services.mesh.identity import identity_of_bytes
 from services.mesh.ports import InRecord
 from services.mesh.prefix import ids_of
@@ -56,8 +54,8 @@ def _message(kind: str, time_ms: int, data: Mapping[str, Any]) -> bytes:
 
 def _named(vector: bytes, feature_set: str) -> dict[str, float | None]:
     """By name, or by place where the decision was made with another feature set than the one known here."""
-    values = np.frombuffer(vector[: len(vector) - len(vector) % 4], dtype="<f4").tolist()
+    values = values_of(vector)
     pinned = pinned_feature_set()
     known = pinned.content_hash == feature_set and len(values) == len(pinned.names)
     names = pinned.names if known else [str(place) for place in range(len(values))]
-    return {name: None if math.isnan(value) else value for name, value in zip(names, values, strict=True)}
+    return dict(zip(names, values, strict=True))

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from services.console.journals import ENTRIES_MAX, TRAIL_MAX, Alerts, AuditTrail, Models, Policies
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.model_registry import release_of
 
 

@@ -5,7 +5,8 @@ import tracemalloc
 
 import pytest
 
-from services.ingestion.seen import BUCKETS, ROW_BYTES_MAX, SeenIdentities, capacity_line, row_of
+from services.ingestion.capacity import BUCKETS, ROW_BYTES_MAX, capacity_line
+from services.ingestion.seen import SeenIdentities, row_of
 
 
 def identity(n: int, low: int | None = None) -> bytes:

@@ -20,13 +20,13 @@ from services.mesh.bundle import (
     MANIFEST_BYTES_MAX,
     MODEL_BYTES_MAX,
     UBJ_HEAD,
-    Bundle,
     BundleRefused,
     Refusal,
     sha256,
     sign,
     verify,
 )
+from services.mesh.bundle_parts import Bundle
 from services.mesh.calibration import Platt, Points
 from services.mesh.manifest import Golden, Manifest, canonical, parse
 from services.mesh.signing import sign_content

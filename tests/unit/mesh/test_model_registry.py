@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.model_registry import BESIDE_MAX, BOOTSTRAP, BUNDLES_MAX, Canary, Registry, release_of
 from services.mesh.records import ModelMove, ModelRelease
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from decided import DAYS, FEATURES, PER_DAY, START_MS, Log, Message
 
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.codec import Codec
 from services.mesh.model_registry import release_of
 from services.mesh.topics import DECISIONS, DRIFT_ALERTS, LABELS, MODELS

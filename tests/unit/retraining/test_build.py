@@ -12,7 +12,8 @@ import xgboost
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from labelled import CUT_OFF_MS, DELAY_MS, HORIZON, HOUR_MS, NAMES, ROWS, recorded, taken
 
-from services.mesh.bundle import Bundle, verify
+from services.mesh.bundle import verify
+from services.mesh.bundle_parts import Bundle
 from services.mesh.calibration import calibrated, flaw
 from services.mesh.manifest import Manifest
 from services.retraining.build import Identity, build

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.model_registry import BOOTSTRAP, Registry
 from services.retraining import records
 from services.retraining.controller import step

@@ -8,7 +8,7 @@ from typing import Any
 from trained import FEATURE_SET, NAMES, PUBLIC, trained
 
 from services.mesh.adapters.memory import ManualClock, MemoryBroker, MemoryJournal
-from services.mesh.bundle import Bundle
+from services.mesh.bundle_parts import Bundle
 from services.mesh.codec import Codec
 from services.mesh.feature_set import FeatureSetPin
 from services.mesh.ports import InRecord

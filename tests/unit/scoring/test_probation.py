@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from trained import resigned, trained, with_first
 
-from services.mesh.bundle import Bundle, BundleRefused, Refusal
+from services.mesh.bundle import BundleRefused, Refusal
+from services.mesh.bundle_parts import Bundle
 from services.mesh.manifest import Golden, Manifest
 from services.scoring import probation
 from services.scoring.probation import Limits, Probation, load_on_probation

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.mesh.bundle import Bundle, sha256, sign, verify
+from services.mesh.bundle import sha256, sign, verify
+from services.mesh.bundle_parts import Bundle
 from services.mesh.manifest import Manifest
 from services.retraining.build import Identity, build
 from services.retraining.dataset import Horizon, Recorded
