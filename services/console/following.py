@@ -63,7 +63,7 @@ class Follower:
                 if not found or all(self._next.get(where, 0) >= end - 1 for where, end in ends.items()):
                     self.caught_up = True
         finally:
-            await let_go(consumer)
+            await let_go(consumer.stop)
 
     async def _partitions(self) -> list[TopicPartition]:
         admin = administrator(self._kafka)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -117,11 +116,9 @@ class KafkaLook:
         self._consumer = self._admin = None
         self._coordinators.clear()
         if consumer is not None:
-            await let_go(consumer)
+            await let_go(consumer.stop)
         if admin is not None:
-            with suppress(KafkaError, OSError, TimeoutError, AssertionError):
-                async with asyncio.timeout(2.0):
-                    await admin.close()
+            await let_go(admin.close)
 
     async def _open(self) -> None:
         if self._consumer is not None:
@@ -184,7 +181,7 @@ class KafkaLook:
             consumer.seek(where, start)
             return sum(record.offset < end for record in await _fetched(consumer, {where: end}))
         finally:
-            await let_go(consumer)
+            await let_go(consumer.stop)
 
     async def _committed(self, stage: Stage) -> dict[TopicPartition, int]:
         wanted = [where for topic in stage.inputs for where in self._partitions[topic.name]]

@@ -119,7 +119,7 @@ class OneByOne:
             try:
                 await asyncio.wait_for(consumer.start(), _OPEN_S_MAX)
             except BaseException:
-                await let_go(consumer)
+                await let_go(consumer.stop)
                 raise
             self._consumer = consumer
         return self._consumer
@@ -127,7 +127,7 @@ class OneByOne:
     async def _closed(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await let_go(consumer)
+            await let_go(consumer.stop)
 
 
 class Finder:

@@ -96,7 +96,7 @@ class Follower:
             raise OSError(f"broker {self._kafka} does not answer") from error
         finally:
             self._awake.clear()
-            await let_go(consumer)
+            await let_go(consumer.stop)
 
     async def _place(self, consumer: Any) -> dict[TopicPartition, int]:
         """Where the last connection was, or else where the index ends; returns where the partitions end now."""

@@ -33,12 +33,12 @@ async def reader(kafka: str, isolation: Literal["read_committed", "read_uncommit
     try:
         await consumer.start()
     except KafkaConnectionError as error:
-        await let_go(consumer)
+        await let_go(consumer.stop)
         raise Fatal(f"kafka={kafka}: cannot be reached ({error}); is the mesh up (weir up)?") from error
     try:
         yield consumer
     finally:
-        await let_go(consumer)
+        await let_go(consumer.stop)
 
 
 async def require_topics(kafka: str, names: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ class SubscriptionLog:
             await asyncio.sleep(_REPEAT_S)
         for client in (self._consumer, self._producer):
             if client is not None:
-                await let_go(client, _CLOSE_S_MAX)
+                await let_go(client.stop, _CLOSE_S_MAX)
 
     async def _marks(self, wheres: list[Any]) -> dict[int, Mark]:
         """What is committed; where nothing is, the first decision since the subscription asks for them."""

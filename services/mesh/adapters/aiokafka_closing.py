@@ -7,16 +7,17 @@ have never run, or when a failed fetch waits to be repeated; and it may wait for
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 _CLOSE_S_MAX: Final = 2.0
 _CANCEL_S_MAX: Final = 0.1
 
 
-async def let_go(client: Any, close_s_max: float = _CLOSE_S_MAX) -> None:
-    """Stop a consumer or producer: in a task of its own, whose end is no news to us, for as long as ``close_s_max``."""
+async def let_go(stop: Callable[[], Coroutine[Any, Any, None]], close_s_max: float = _CLOSE_S_MAX) -> None:
+    """Call a client's ``stop`` or ``close`` in a task of its own, whose end is no news to us, for ``close_s_max``."""
     await asyncio.sleep(0)
-    stopping = asyncio.create_task(client.stop())
+    stopping = asyncio.create_task(stop())
     await asyncio.wait([stopping], timeout=close_s_max)
     stopping.cancel()
     await asyncio.wait([stopping], timeout=_CANCEL_S_MAX)  # it may take no notice of that either
