@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from services.mesh.adapters.aiokafka_closing import let_go
+from services.mesh.adapters.aiokafka_reading import groupless_consumer
 from services.mesh.codec import Codec
 from services.mesh.errors import Poison, Transient
 from services.mesh.topics import DEAD_LETTERS, DECISIONS
@@ -42,15 +43,11 @@ class Picture:
     partitions: int
 
 
-def reader(kafka: str, name: str = CLIENT) -> Any:
+def reader(kafka: str) -> Any:
     """A consumer outside any group; not started."""
-    return AIOKafkaConsumer(
-        bootstrap_servers=kafka,
-        client_id=name,
-        group_id=None,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
+    return groupless_consumer(
+        kafka,
+        CLIENT,
         request_timeout_ms=_REQUEST_MS,
         fetch_max_wait_ms=int(1_000 * _FETCH_WAIT_S),
         # A decision has about 1 kB, a record at most one megabyte: larger ones are fetched all the same, one by one.

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.gateway.recent import Key, Recent, Where
 from services.gateway.verdicts import Decided, DecisionReader, Refused, refusal_in
 from services.mesh.adapters.aiokafka_closing import let_go
+from services.mesh.adapters.aiokafka_reading import groupless_consumer
 from services.mesh.adapters.lookup_reader import IndexCorrupt, IndexReader
 from services.mesh.errors import Fatal, Transient
 from services.mesh.lookup_entries import Place, ids_in
@@ -106,15 +107,8 @@ class OneByOne:
 
     async def _connected(self) -> Any:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._kafka,
-                client_id="gateway",
-                group_id=None,
-                isolation_level="read_committed",
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                fetch_max_wait_ms=_FETCH_WAIT_MS,
-                max_partition_fetch_bytes=_FETCH_BYTES,
+            consumer = groupless_consumer(
+                self._kafka, "gateway", fetch_max_wait_ms=_FETCH_WAIT_MS, max_partition_fetch_bytes=_FETCH_BYTES
             )
             try:
                 await asyncio.wait_for(consumer.start(), _OPEN_S_MAX)

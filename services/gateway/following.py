@@ -12,13 +12,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.gateway.recent import Recent, Where
 from services.gateway.verdicts import DecisionReader, refusal_in
 from services.gateway.waiting import Waiters
 from services.mesh.adapters.aiokafka_closing import let_go
+from services.mesh.adapters.aiokafka_reading import groupless_consumer
 from services.mesh.errors import Poison, Transient
 from services.mesh.lookup_entries import ids_in
 from services.mesh.prefix import ids_of
@@ -79,15 +80,7 @@ class Follower:
                 await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka,
-            client_id="gateway",
-            group_id=None,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_TURN_MS,
-        )
+        consumer = groupless_consumer(self._kafka, "gateway", fetch_max_wait_ms=_TURN_MS)
         try:
             await asyncio.wait_for(consumer.start(), _OPEN_S_MAX)
             ends = await self._place(consumer)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
 from services.mesh.adapters.aiokafka_closing import let_go
+from services.mesh.adapters.aiokafka_reading import Isolation, groupless_consumer
 from services.mesh.errors import Fatal
 
 FETCH_WAIT_MS = 100
@@ -17,15 +17,12 @@ FETCH_BYTES_MIN = 65_536  # with the wait: whatever came in a tenth of a second,
 
 
 @asynccontextmanager
-async def reader(kafka: str, isolation: Literal["read_committed", "read_uncommitted"]) -> AsyncIterator[Any]:
+async def reader(kafka: str, isolation: Isolation) -> AsyncIterator[Any]:
     """A started consumer without topics; Fatal when the broker cannot be reached."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka,
-        client_id="simulator",
-        group_id=None,
-        isolation_level=isolation,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
+    consumer = groupless_consumer(
+        kafka,
+        "simulator",
+        isolation,
         fetch_max_wait_ms=FETCH_WAIT_MS,
         fetch_min_bytes=FETCH_BYTES_MIN,
         max_partition_fetch_bytes=1_048_576,

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
 from services.mesh.adapters.aiokafka_closing import let_go
+from services.mesh.adapters.aiokafka_reading import groupless_consumer
 from services.mesh.ports import InRecord
 from services.mesh.topics import DEAD_LETTER_BYTES_MAX, DECISIONS
 from services.webhooks.desk import Settlement
@@ -51,13 +52,9 @@ class SubscriptionLog:
         )
         # An open transaction of an earlier life is settled when this returns: the offsets read next are the last ones.
         await asyncio.wait_for(self._producer.start(), _CALL_S_MAX)
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka,
-            client_id=group,
-            group_id=None,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",  # where retention was faster than the receiver
+        self._consumer = groupless_consumer(
+            self._kafka,
+            group,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             retry_backoff_ms=_RETRY_MS,
             max_partition_fetch_bytes=_FETCH_BYTES_MAX,
