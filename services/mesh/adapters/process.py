@@ -105,7 +105,7 @@ def _run(
     log = KafkaLog(settings.kafka, stage.name, [topic.name for topic in stage.inputs], settings.slot)
     make_handler = wire(Parts(log, clock, telemetry, settings), environment)
     environment.check()
-    spans = _spans_of(stage)
+    spans = spans_of(stage.name)
     runtime = StageRuntime(
         stage,
         log,
@@ -130,14 +130,13 @@ def _run(
     logging.info("stage=%s drained and stopped", stage.name)
 
 
-def _spans_of(stage: Stage) -> SpanRecorder | None:
-    """Who records spans, when somebody takes them: a fifth of what a stage imports is for this alone."""
+def spans_of(stage: str) -> SpanRecorder | None:
+    """Who records spans, when somebody takes them: a fifth of what a stage would import is for this alone."""
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         return None
-    from services.mesh.adapters.tracing import SpanRecorder, exporter_from_environment
+    from services.mesh.adapters.tracing import SpanRecorder, otlp_exporter
 
-    exporter = exporter_from_environment()
-    return SpanRecorder(stage.name, exporter) if exporter else None
+    return SpanRecorder(stage, otlp_exporter())
 
 
 def _stop_on_signals(runtime: StageRuntime) -> None:

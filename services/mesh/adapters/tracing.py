@@ -1,12 +1,11 @@
 """One OpenTelemetry span for each event and hop, when an exporter is set (``OTEL_EXPORTER_OTLP_ENDPOINT``).
 
 A span runs from the broker's append of the input to the commit of the output, and belongs to the trace that the event's
-``traceparent`` names. Without an exporter nothing here runs.
+``traceparent`` names. Without an exporter nothing here runs, nor is it imported.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 from opentelemetry import trace
@@ -22,9 +21,9 @@ _NANOS = 1_000_000
 Record = Callable[[Sequence[OutRecord], int, int], None]
 
 
-def exporter_from_environment() -> SpanExporter | None:
-    """The OTLP exporter when its endpoint is set; None otherwise."""
-    return OTLPSpanExporter() if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") else None
+def otlp_exporter() -> SpanExporter:
+    """The exporter that OpenTelemetry's own variables describe."""
+    return OTLPSpanExporter()
 
 
 class SpanRecorder:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.mesh.adapters.tracing import SpanRecorder, exporter_from_environment
+from services.mesh.adapters.process import spans_of
+from services.mesh.adapters.tracing import SpanRecorder
 from services.mesh.headers import Hop, pack_hop, traceparent_of
 from services.mesh.identity import identity_of
 from services.mesh.ports import OutRecord
@@ -44,6 +49,18 @@ def test_an_output_without_a_trace_has_no_span(parent: bytes | None) -> None:
     assert exporter.get_finished_spans() == ()
 
 
-def test_without_an_endpoint_nothing_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    assert exporter_from_environment() is None
+def test_without_an_endpoint_nothing_is_exported_nor_imported() -> None:
+    code = (
+        "import sys; from services.mesh.adapters.process import spans_of; assert spans_of('scoring') is None;"
+        "print([name for name in sys.modules if name.startswith('opentelemetry.exporter')])"
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_with_an_endpoint_spans_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    recorder = spans_of("scoring")
+    assert recorder is not None
+    recorder.close()
