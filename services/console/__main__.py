@@ -37,12 +37,12 @@ from services.mesh.adapters.redis_store import connect
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal
+from services.mesh.niceness import LAST
 from services.mesh.review_desk import ReviewDesk
 from services.mesh.settings import Environment
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import AUDIT, DRIFT_ALERTS, MODELS, POLICIES
 
-_BESIDE_THE_DATA_PLANE = 10  # niceness: a page delays no decision
 _LAST_ANSWERS_S = 1
 
 
@@ -157,7 +157,7 @@ def main() -> None:
     environment = Environment(os.environ)
     process, settings = ProcessSettings.read(environment), ConsoleSettings.read(environment)
     environment.check()
-    os.nice(_BESIDE_THE_DATA_PLANE)
+    os.nice(LAST)
     clock = SystemClock()
     telemetry = StageTelemetry("console", clock)
     health = HealthServer(telemetry, clock, process.health_host, process.health_port)

@@ -24,13 +24,12 @@ from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal
+from services.mesh.niceness import LAST
 from services.mesh.records import DriftAlert
 from services.mesh.settings import Environment
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DRIFT_ALERTS
 from services.mesh.topology import DRIFT
-
-_BESIDE_THE_DATA_PLANE = 10  # niceness: derived data delays no decision
 
 
 def published_on(kafka: str) -> Callable[[], list[DriftAlert]]:
@@ -50,7 +49,7 @@ def main() -> None:
     environment, clock = Environment(os.environ), SystemClock()
     process, settings = ProcessSettings.read(environment), DriftSettings.read(environment)
     environment.check()
-    os.nice(_BESIDE_THE_DATA_PLANE)
+    os.nice(LAST)
     settings.directory.mkdir(parents=True, exist_ok=True)
     telemetry = StageTelemetry(DRIFT.name, clock)
     watch(telemetry)

@@ -9,14 +9,13 @@ from services.feedback.handler import FeedbackHandler
 from services.feedback.settings import FeedbackSettings
 from services.mesh.adapters.kafka_reader import KafkaReader, cluster_of
 from services.mesh.adapters.process import Parts, run_stage
+from services.mesh.niceness import AFTER_DECISIONS
 from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.topics import LABELS, OUTCOMES_ORPHAN
 from services.mesh.topology import FEEDBACK
 
-# Labels have a freshness budget, decisions a latency budget: where cores are few, decisions come first, and few large
-# transactions cost the broker least.
-BESIDE_THE_DATA_PLANE = 5
+# Labels have a freshness budget: few large transactions cost the broker least.
 BATCH_RECORDS_MAX = 2_000
 BATCH_WAIT_MS = 100
 
@@ -50,5 +49,5 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
 
 
 if __name__ == "__main__":
-    os.nice(BESIDE_THE_DATA_PLANE)
+    os.nice(AFTER_DECISIONS)
     run_stage(FEEDBACK, wire, batch_records_max=BATCH_RECORDS_MAX, batch_wait_ms=BATCH_WAIT_MS)

@@ -18,11 +18,10 @@ from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.adapters.registry import Registry
 from services.mesh.codec import schema
 from services.mesh.errors import Transient
+from services.mesh.niceness import AFTER_DECISIONS
 from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 
-# Outcomes have a freshness budget, decisions a latency budget: where cores are few, decisions come first.
-BESIDE_THE_DATA_PLANE = 5
 _INTAKES = {"events": EVENT_INTAKE, "outcomes": OUTCOMES_INTAKE}
 
 
@@ -70,5 +69,5 @@ def _writer_schemas(registry_url: str, intake: Intake) -> Mapping[int, Mapping[s
 if __name__ == "__main__":
     # The door decides which stage this process is; a wrong one is reported with all other settings by wire().
     if os.environ.get("WEIR_INTAKE") == "outcomes":
-        os.nice(BESIDE_THE_DATA_PLANE)
+        os.nice(AFTER_DECISIONS)
     run_stage(_INTAKES.get(os.environ.get("WEIR_INTAKE", ""), EVENT_INTAKE).stage, wire)

@@ -25,6 +25,7 @@ from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal, Transient
 from services.mesh.lookup_entries import ENTRY, INDEXED, TOPIC_NUMBERS, entry_of, ids_in
+from services.mesh.niceness import LAST
 from services.mesh.settings import Environment
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import DATA_RETENTION_MS, DEAD_LETTERS
@@ -40,7 +41,6 @@ _CONSUME_WAIT_S = 0.25  # also how long SIGTERM may wait
 _CALL_WAIT_S = 10.0
 # A second's delay is allowed, so the broker is asked seldom; the client's queue is bounded.
 _BIG_FETCHES = {"fetch.wait.max.ms": 500, "fetch.min.bytes": 65_536, "queued.max.messages.kbytes": 16_384}
-_BESIDE_THE_DATA_PLANE = 10  # niceness: derived data delays no decision
 
 
 class Follower:
@@ -149,7 +149,7 @@ def main() -> None:
     environment, clock = Environment(os.environ), SystemClock()
     process, settings = ProcessSettings.read(environment), LookupSettings.read(environment)
     environment.check()
-    os.nice(_BESIDE_THE_DATA_PLANE)
+    os.nice(LAST)
     telemetry, stop = StageTelemetry(LOOKUP.name, clock), Flag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: stop.set())

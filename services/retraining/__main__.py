@@ -15,13 +15,12 @@ from services.mesh.adapters.process import EXIT_CONFIG, EXIT_LATER, ProcessSetti
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.errors import Fatal, Transient
 from services.mesh.feature_set import pinned_feature_set
+from services.mesh.niceness import LAST
 from services.mesh.settings import Environment
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topology import RETRAINING
 from services.retraining.application import Loop, follow
 from services.retraining.settings import RetrainingSettings
-
-_BESIDE_THE_DATA_PLANE = 10  # niceness: it delays no decision
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
     process = ProcessSettings.read(environment)
     settings = RetrainingSettings.read(environment, features.content_hash)
     environment.check()
-    os.nice(_BESIDE_THE_DATA_PLANE)
+    os.nice(LAST)
     settings.directory.mkdir(parents=True, exist_ok=True)
     telemetry = StageTelemetry(RETRAINING.name, clock)
     telemetry.health.idle = False

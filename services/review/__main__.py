@@ -10,6 +10,7 @@ from services.mesh.adapters.kafka_tail import KafkaTail
 from services.mesh.adapters.process import Parts, run_stage
 from services.mesh.adapters.redis_review import RedisReviewQueue
 from services.mesh.adapters.redis_store import connect
+from services.mesh.niceness import AFTER_DECISIONS
 from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.topics import REVIEWS
@@ -18,8 +19,7 @@ from services.review.filing import Filing
 from services.review.handler import ReviewHandler
 from services.review.settings import ReviewSettings
 
-# People wait for minutes: where cores are few, decisions come first, and few large transactions cost the broker least.
-BESIDE_THE_DATA_PLANE = 5
+# People wait for minutes: few large transactions cost the broker least.
 BATCH_RECORDS_MAX = 2_000
 BATCH_WAIT_MS = 100
 
@@ -50,5 +50,5 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
 
 
 if __name__ == "__main__":
-    os.nice(BESIDE_THE_DATA_PLANE)
+    os.nice(AFTER_DECISIONS)
     run_stage(REVIEW, wire, batch_records_max=BATCH_RECORDS_MAX, batch_wait_ms=BATCH_WAIT_MS)

@@ -15,6 +15,7 @@ from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_p
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal
+from services.mesh.niceness import AFTER_DECISIONS
 from services.mesh.settings import Environment
 from services.mesh.telemetry import StageTelemetry
 from services.mesh.topology import WEBHOOKS
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from services.webhooks.running import Runner
 
 LOOK_EVERY_S: Final = 1.0
-_BESIDE_THE_DATA_PLANE: Final = 5  # niceness: what is told to others delays no decision
 
 
 class Supervisor:
@@ -92,7 +92,7 @@ def main() -> None:
     environment, clock = Environment(os.environ), SystemClock()
     process, settings = ProcessSettings.read(environment), WebhookSettings.read(environment)
     environment.check()
-    os.nice(_BESIDE_THE_DATA_PLANE)
+    os.nice(AFTER_DECISIONS)
     telemetry = StageTelemetry(WEBHOOKS.name, clock)
     health = HealthServer(telemetry, clock, process.health_host, process.health_port)
     if process.health_file:
