@@ -8,10 +8,12 @@ offsets and lag.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from services.mesh.adapters.aiokafka_closing import let_go
@@ -126,6 +128,18 @@ class SubscriptionLog:
         return {w.partition: fresh(ends[w] if since.get(w) is None else since[w].offset) for w in wheres}
 
     async def _write(self, settlement: Settlement) -> None:
+        """Raises ProducerFenced when another process has taken over, and only then."""
+        began_s = time.monotonic()
+        try:
+            await self._in_one_transaction(settlement)
+        except ProducerFenced as error:
+            # The broker gives up a transaction that is too old, and fences its producer by that: one that was open
+            # when the broker died, say.
+            if time.monotonic() - began_s >= _TRANSACTION_TIMEOUT_MS / 1_000:
+                raise TimeoutError("the broker has given up a transaction of ours that took too long") from error
+            raise
+
+    async def _in_one_transaction(self, settlement: Settlement) -> None:
         created_ms = self._subscription.created_ms
         offsets = {
             TopicPartition(DECISIONS.name, partition): OffsetAndMetadata(mark.offset, mark.metadata(created_ms))
