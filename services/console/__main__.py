@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
@@ -35,6 +34,7 @@ from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_p
 from services.mesh.adapters.redis_review import RedisReviewQueue
 from services.mesh.adapters.redis_store import connect
 from services.mesh.adapters.system_clock import SystemClock
+from services.mesh.adapters.uvicorn_server import Server
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal
 from services.mesh.niceness import LAST
@@ -44,15 +44,6 @@ from services.mesh.telemetry import StageTelemetry
 from services.mesh.topics import AUDIT, DRIFT_ALERTS, MODELS, POLICIES
 
 _LAST_ANSWERS_S = 1
-
-
-class Server(uvicorn.Server):
-    """Ends by our own signal handlers: its own would raise the signal once more when it is done."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Nothing: see ``_until_one_ends``."""
-        yield
 
 
 async def serve(process: ProcessSettings, settings: ConsoleSettings, telemetry: StageTelemetry) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -31,6 +29,7 @@ from services.mesh.adapters.health_server import HealthServer
 from services.mesh.adapters.process import EXIT_CONFIG, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.token_file import TokenFile
+from services.mesh.adapters.uvicorn_server import Server
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal, Transient
 from services.mesh.settings import Environment
@@ -44,14 +43,6 @@ BURST_S: Final = 2.0  # of a token's rate, at once
 HEADER_BYTES_MAX: Final = 16_384
 IDLE_CONNECTION_S: Final = 30
 LOOK_EVERY_S: Final = 1.0
-
-
-class _Server(uvicorn.Server):
-    """Signals are ours: the desk has to hear of them first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def main() -> None:
@@ -87,7 +78,7 @@ async def serve(settings: GatewaySettings, kafka: str, telemetry: StageTelemetry
     gate = Gate(
         make_app(desk, door, settings), AtWork(settings.at_work_max), telemetry, clock, lambda: secrets.token_hex(8)
     )
-    server = _Server(_config(gate, settings))
+    server = Server(_config(gate, settings))
 
     def stop() -> None:
         server.should_exit = True
@@ -107,7 +98,7 @@ async def serve(settings: GatewaySettings, kafka: str, telemetry: StageTelemetry
     logging.info("gateway stopped")
 
 
-async def _look(publisher: Publisher, telemetry: StageTelemetry, server: _Server) -> None:
+async def _look(publisher: Publisher, telemetry: StageTelemetry, server: Server) -> None:
     """Alive while the loop turns; ready while the broker answers. A wrong partition count ends the process."""
     checked = False
     while not server.should_exit:
