@@ -7,7 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from services.cli.acting import audit, user_name
+from services.cli.acting import user_name
+from services.cli.audit_trail import audit
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.dead_letter_log import RAW_TOPICS, DeadLetterSender, dead_letter_at, described, newest
 from services.mesh.adapters.log_reader import LogReader

@@ -1,4 +1,4 @@
-"""``weir models promote|challenge|canary|rollback|retire|train``: a person moves models, by the controller's rules.
+"""``weir models promote|challenge|canary|rollback|retire|verify|train``: a person moves models, by the same rules.
 
 Every move says who and why, names the champion that it was decided under (compare-and-set), and is read back: it was
 void when somebody else was faster, and then this command fails. A version that is to serve is verified first, through
@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from services.cli.acting import audit, user_name
+from services.cli.acting import user_name
+from services.cli.audit_trail import audit
+from services.cli.models import release_named
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line
 from services.mesh.adapters.kafka_append import append
 from services.mesh.adapters.log_reader import journal
@@ -32,41 +34,42 @@ from services.mesh.topics import MODELS
 from services.retraining.handover import LINEAGE, RELEASE
 from services.scoring.probation import load_on_probation
 
-_HELP: dict[ModelMove, str] = {
-    "promote": "let a version serve",
-    "rollback": "let a version that was released before serve again; what was promoted since does not come back",
-    "challenge": "let a version score beside the champion",
-    "canary": "let a version serve some of the customers",
-    "retire": "stop a version for good",
-}
+
+def fill_move(parser: argparse.ArgumentParser) -> None:
+    """``weir models promote`` and the like; the parser's default says which."""
+    move: ModelMove = parser.get_default("move")
+    parser.epilog = f"example: weir models {move} 20180601-1a2b3c4d --why 'asked for by risk'"
+    parser.add_argument("version", metavar="VERSION")
+    parser.add_argument("--why", required=True, metavar="TEXT", help="the reason, kept in the journal")
+    parser.add_argument("--expects", metavar="V", help="champion that must serve (default: the one that does now)")
+    if move == "canary":
+        parser.add_argument("--percent", type=int, default=10, help="share of customers (default: 10)")
+    parser.set_defaults(run=run_move)
+    add_mesh(parser)
+    add_json(parser)
 
 
-def add(actions: Any) -> None:
-    """The moves, and ``train``."""
-    for move, text in _HELP.items():
-        parser = actions.add_parser(
-            move, help=text, epilog=f"example: weir models {move} 20180601-1a2b3c4d --why 'asked for by risk'"
-        )
-        parser.add_argument("version", metavar="VERSION")
-        parser.add_argument("--why", required=True, metavar="TEXT", help="the reason, kept in the journal")
-        parser.add_argument("--expects", metavar="V", help="champion that must serve (default: the one that does now)")
-        if move == "canary":
-            parser.add_argument("--percent", type=int, default=10, help="share of customers (default: 10)")
-        parser.set_defaults(run=run_move, move=move)
-        add_mesh(parser)
-        add_json(parser)
-    train = actions.add_parser(
-        "train",
-        help="train on the labels of the running mesh and let the model run beside the champion",
-        description="Runs one training beside the mesh. The first model serves at once; a later one is a challenger "
-        "and promoted by the controller once it has shown to be better, unless --promote says otherwise.",
-        epilog="example: weir models train --label-delay 7d --why 'new terminals'",
+def fill_verify(parser: argparse.ArgumentParser) -> None:
+    """``weir models verify``."""
+    parser.epilog = "example: weir models verify 20180601-1a2b3c4d"
+    parser.add_argument("version", metavar="VERSION")
+    parser.set_defaults(run=run_verify)
+    add_mesh(parser)
+    add_json(parser)
+
+
+def fill_train(parser: argparse.ArgumentParser) -> None:
+    """``weir models train``."""
+    parser.description = (
+        "Runs one training beside the mesh. The first model serves at once; a later one is a challenger "
+        "and promoted by the controller once it has shown to be better, unless --promote says otherwise."
     )
-    train.add_argument("--label-delay", default="7d", help="age at which events are judged by (default: 7d)")
-    train.add_argument("--why", default="asked for", metavar="TEXT", help="the reason, kept in the journal")
-    train.add_argument("--promote", action="store_true", help="let it serve at once")
-    train.set_defaults(run=run_train)
-    add_mesh(train)
+    parser.epilog = "example: weir models train --label-delay 7d --why 'new terminals'"
+    parser.add_argument("--label-delay", default="7d", help="age at which events are judged by (default: 7d)")
+    parser.add_argument("--why", default="asked for", metavar="TEXT", help="the reason, kept in the journal")
+    parser.add_argument("--promote", action="store_true", help="let it serve at once")
+    parser.set_defaults(run=run_train)
+    add_mesh(parser)
 
 
 def run_move(given: argparse.Namespace) -> int:
@@ -95,6 +98,23 @@ def run_move(given: argparse.Namespace) -> int:
         print_json({"model_version": given.version, "move": given.move, "champion": champion})
     else:
         print_line(f"{given.move} {given.version}: done; {champion} serves")
+    return 0
+
+
+def run_verify(given: argparse.Namespace) -> int:
+    """The same door that scoring has: signature, manifest, hashes, features, then probation."""
+    key = given.data_dir / "keys" / "signing.pem.pub"
+    releases = [release for _, release in journal(endpoints_of(given).kafka, MODELS)]
+    manifest = verified(bundle_named(given.version, releases), given.data_dir)
+    if given.json:
+        print_json(
+            {"model_version": manifest.model_version, "verified": True, "golden_rows": len(manifest.golden.scores)}
+        )
+    else:
+        print_line(
+            f"{manifest.model_version}: signed by {key}, unaltered, for feature set {manifest.feature_set}; it answers "
+            f"its {len(manifest.golden.scores)} golden rows as it did for its trainer"
+        )
     return 0
 
 
@@ -154,12 +174,9 @@ def folded(releases: list[dict[str, Any]]) -> Registry:
 
 def bundle_named(version: str, releases: list[dict[str, Any]]) -> Bundle:
     """The bundle that was last released as ``version``. Raises Fatal when none was."""
-    for release in reversed(releases):
-        found = bundle_of(release) if release["model_version"] == version else None
-        if found is not None:
-            return found
-    known = ", ".join(dict.fromkeys(r["model_version"] for r in releases if r["model"])) or "none"
-    raise Fatal(f"model {version}: never released here; known are {known}")
+    found = bundle_of(release_named(version, releases))  # type: ignore[arg-type]
+    assert found is not None, "a release that carries a model carries a bundle"
+    return found
 
 
 def verified(bundle: Bundle, data_dir: Path) -> Manifest:

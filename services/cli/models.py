@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from services.cli import model_moves
+from services.cli.late_parser import LateParser
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.adapters.log_reader import journal
+from services.mesh.errors import Fatal
 from services.mesh.model_registry import Registry
+from services.mesh.records import ModelMove
 from services.mesh.topics import MODELS
 from services.retraining.handover import SNAPSHOT
 
 _HIDDEN = frozenset({"golden", "reference"})  # base64 rows, counts: for machines
 _FROM_PARAMETERS = ("snapshot_sha256", "snapshot_rows", "labels_topic", "labels_offsets", "champion")
 _FROM_MANIFEST = ("data_hash", "label_cut_off_ms", "rows", "frauds", "code_version", "feature_set", "xgboost_version")
+_MOVES: dict[ModelMove, str] = {
+    "promote": "let a version serve",
+    "rollback": "let a version that was released before serve again; what was promoted since does not come back",
+    "challenge": "let a version score beside the champion",
+    "canary": "let a version serve some of the customers",
+    "retire": "stop a version for good",
+}
 
 
-def fill(parser: argparse.ArgumentParser) -> None:
+def fill(parser: LateParser) -> None:
     """``weir models``."""
     parser.epilog = "example: weir models status"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -26,12 +36,6 @@ def fill(parser: argparse.ArgumentParser) -> None:
     listing.set_defaults(run=run_list)
     show = actions.add_parser("show", help="one model's manifest", epilog="example: weir models show 20180601-1a2b3c4d")
     show.set_defaults(run=run_show)
-    check = actions.add_parser(
-        "verify",
-        help="signature, hashes, features, and its answers in a process of its own",
-        epilog="example: weir models verify 20180601-1a2b3c4d",
-    )
-    check.set_defaults(run=run_verify)
     lineage = actions.add_parser(
         "lineage",
         help="what made a model: data, labels, code, features",
@@ -42,12 +46,23 @@ def fill(parser: argparse.ArgumentParser) -> None:
         "status", help="who serves, who runs beside, what the tests say", epilog="example: weir models status --json"
     )
     status.set_defaults(run=run_status)
-    for action in (show, check, lineage):
+    for action in (show, lineage):
         action.add_argument("version", metavar="VERSION")
-    for action in (listing, show, check, lineage, status):
+    for action in (listing, show, lineage, status):
         add_mesh(action)
         add_json(action)
-    model_moves.add(actions)
+    for move, text in _MOVES.items():
+        actions.add_parser(move, help=text, filled_by="services.cli.model_moves:fill_move").set_defaults(move=move)
+    actions.add_parser(
+        "verify",
+        help="signature, hashes, features, and its answers in a process of its own",
+        filled_by="services.cli.model_moves:fill_verify",
+    )
+    actions.add_parser(
+        "train",
+        help="train on the labels of the running mesh and let the model run beside the champion",
+        filled_by="services.cli.model_moves:fill_train",
+    )
 
 
 def run_list(given: argparse.Namespace) -> int:
@@ -101,23 +116,6 @@ def run_show(given: argparse.Namespace) -> int:
     return 0
 
 
-def run_verify(given: argparse.Namespace) -> int:
-    """The same door that scoring has: signature, manifest, hashes, features, then probation."""
-    key = given.data_dir / "keys" / "signing.pem.pub"
-    releases = [release for _, release in journal(endpoints_of(given).kafka, MODELS)]
-    manifest = model_moves.verified(model_moves.bundle_named(given.version, releases), given.data_dir)
-    if given.json:
-        print_json(
-            {"model_version": manifest.model_version, "verified": True, "golden_rows": len(manifest.golden.scores)}
-        )
-    else:
-        print_line(
-            f"{manifest.model_version}: signed by {key}, unaltered, for feature set {manifest.feature_set}; it answers "
-            f"its {len(manifest.golden.scores)} golden rows as it did for its trainer"
-        )
-    return 0
-
-
 def run_lineage(given: argparse.Namespace) -> int:
     """From the signed manifest: nothing here can have been written later."""
     manifest = json.loads(_release(given)["manifest"])
@@ -159,8 +157,15 @@ def run_status(given: argparse.Namespace) -> int:
     return 0
 
 
+def release_named(version: str, releases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The latest release of that version which carries a model. Raises Fatal when none does."""
+    carrying = [release for release in releases if release["model"]]
+    found = next((release for release in reversed(carrying) if release["model_version"] == version), None)
+    if found is None:
+        known = ", ".join(dict.fromkeys(release["model_version"] for release in carrying)) or "none"
+        raise Fatal(f"model {version}: never released here; known are {known}")
+    return found
+
+
 def _release(given: argparse.Namespace) -> dict[str, Any]:
-    """The latest release of that version which carries a model."""
-    releases = [release for _, release in journal(endpoints_of(given).kafka, MODELS)]
-    model_moves.bundle_named(given.version, releases)
-    return [release for release in releases if release["model_version"] == given.version and release["model"]][-1]
+    return release_named(given.version, [release for _, release in journal(endpoints_of(given).kafka, MODELS)])

@@ -6,14 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from services.cli.policy_backtest import add as add_backtest
-from services.cli.policy_journal import Book, load_file, move, read_book
+from services.cli.late_parser import LateParser
+from services.cli.policy_file import load_file
+from services.cli.policy_journal import Book, move, read_book
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.mesh.errors import Fatal
 from services.mesh.records import PolicyMove
 
 
-def fill(parser: argparse.ArgumentParser) -> None:
+def fill(parser: LateParser) -> None:
     """``weir policy``."""
     parser.epilog = "example: weir policy check schemas/payments/policy.yaml"
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -25,8 +26,14 @@ def fill(parser: argparse.ArgumentParser) -> None:
         added.set_defaults(run=run)
         return added
 
-    check = action("check", run_check, "say every mistake in a file, with its line", "weir policy check policy.yaml")
-    add_backtest(actions)
+    actions.add_parser(
+        "check", help="say every mistake in a file, with its line", filled_by="services.cli.policy_file:fill"
+    )
+    actions.add_parser(
+        "backtest",
+        help="try a file on everything that was decided: what would change, in all and per rule",
+        filled_by="services.cli.policy_backtest:fill",
+    )
     shadow = action(
         "shadow",
         run_shadow,
@@ -62,35 +69,15 @@ def fill(parser: argparse.ArgumentParser) -> None:
     )
     for with_version in (retire, show):
         with_version.add_argument("version", metavar="VERSION")
-    for with_file in (check, shadow, publish):
+    for with_file in (shadow, publish):
         with_file.add_argument("file", type=Path, metavar="FILE", help="the policy, YAML")
     for moving in (shadow, publish, rollback, retire):
         moving.add_argument("--why", required=True, metavar="TEXT", help="the reason, kept in the journal")
         moving.add_argument("--author", default=None, metavar="A", help="who (default: you)")
     for connected in (shadow, publish, rollback, retire, listing, show):
         add_mesh(connected)
-    for every in (check, shadow, publish, rollback, retire, listing, show):
+    for every in (shadow, publish, rollback, retire, listing, show):
         add_json(every)
-
-
-def run_check(given: argparse.Namespace) -> int:
-    """Load it as the service would."""
-    policy, _ = load_file(given.file)
-    fused = len(policy.fuses.names)
-    if given.json:
-        print_json(
-            {
-                "policy_version": policy.version,
-                "rules": len(policy.rules),
-                "rules_with_fuse": fused,
-                "reads": sorted(policy.reads),
-            }
-        )
-    else:
-        print_line(
-            f"{given.file}: version {policy.version}, {len(policy.rules)} rules, {fused} with a fuse, no mistake"
-        )
-    return 0
 
 
 def run_shadow(given: argparse.Namespace) -> int:

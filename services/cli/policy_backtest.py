@@ -17,7 +17,8 @@ import numpy as np
 
 from services.cli.acting import user_name
 from services.cli.decision_history import read_history
-from services.cli.policy_journal import load_file, read_book
+from services.cli.policy_file import load_file
+from services.cli.policy_journal import read_book
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
 from services.decisions.backtest import replay
 from services.decisions.history import History
@@ -33,18 +34,14 @@ BACKTESTS = "backtests"  # in the data directory
 STORED_MAX = 200
 
 
-def add(actions: Any) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """``weir policy backtest``."""
-    parser = actions.add_parser(
-        "backtest",
-        help="try a file on everything that was decided: what would change, in all and per rule",
-        description=(
-            "Decides every recorded event anew, velocity rules, fuses and review budget included, and sets the result "
-            "beside what was decided. The first run reads the log and keeps columns in DATA/history; the next ones "
-            "read only what came since."
-        ),
-        epilog="example: weir policy backtest policy.yaml --changes changed.csv",
+    parser.description = (
+        "Decides every recorded event anew, velocity rules, fuses and review budget included, and sets the result "
+        "beside what was decided. The first run reads the log and keeps columns in DATA/history; the next ones "
+        "read only what came since."
     )
+    parser.epilog = "example: weir policy backtest policy.yaml --changes changed.csv"
     parser.set_defaults(run=run)
     parser.add_argument("file", type=Path, metavar="FILE", help="the policy, YAML")
     parser.add_argument(

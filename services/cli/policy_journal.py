@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from services.cli.acting import audit, user_name
-from services.decisions.desk import Library
-from services.decisions.policy import Policy, load_policy
+from services.cli.acting import user_name
+from services.cli.audit_trail import audit
+from services.decisions.library import Library
 from services.mesh.adapters.kafka_append import append
 from services.mesh.adapters.log_reader import journal
 from services.mesh.codec import Codec
@@ -125,17 +124,6 @@ def diff_of(before: str, after: str, from_version: str, to_version: str) -> str:
         return ""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), from_version, to_version, lineterm="", n=2)
     return "\n".join(lines) + "\n"
-
-
-def load_file(file: Path) -> tuple[Policy, str]:
-    """A policy file, loaded as the service would."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Fatal(f"{file}: {error.strerror}; name a policy file, such as schemas/payments/policy.yaml") from None
-    except UnicodeDecodeError:
-        raise Fatal(f"{file}: is not text in UTF-8; a policy is YAML") from None
-    return load_policy(text, str(file), pinned_feature_set().names), text
 
 
 def _remedy(why_void: str) -> str:

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from services.cli.acting import audit, user_name
+from services.cli.acting import user_name
+from services.cli.audit_trail import audit
 from services.cli.shared import endpoints_of, file_of, print_json, print_line, shown_time
 from services.mesh.adapters.log_reader import LogReader, journal
 from services.mesh.codec import Codec

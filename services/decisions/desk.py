@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from services.decisions.deciding import Panel
-from services.decisions.mistakes import PolicyError
-from services.decisions.policy import Policy, digits_of, load_policy
+from services.decisions.library import Library
+from services.decisions.policy import Policy
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal, Poison
 from services.mesh.feature_set import FeatureSetPin
-from services.mesh.policy_registry import Inspection, PolicyRegistry
+from services.mesh.policy_registry import PolicyRegistry
 from services.mesh.ports import InRecord, Journal
 from services.mesh.records import PolicyRelease
 from services.mesh.telemetry import StageTelemetry
-
-
-class Library:
-    """Policies by version, as they were loaded."""
-
-    def __init__(self, feature_names: Sequence[str]) -> None:
-        self._feature_names = feature_names
-        self._policies: dict[str, Policy] = {}
-
-    def inspect(self, version: str, text: str) -> Inspection:
-        """Load a released policy; see ``PolicyRegistry``."""
-        known = self._policies.get(version)
-        if known is not None and not version.endswith(digits_of(text)):
-            return Inspection(flaw=f"its text is not that of {version}")
-        if known is None:
-            try:
-                known = load_policy(text, "policies.v1", self._feature_names)
-            except PolicyError as error:
-                return Inspection(flaw=str(error))
-            if known.version != version:
-                return Inspection(flaw=f"its text is {known.version}, not {version}")
-            self._policies[version] = known
-        return Inspection(two_people=known.declared.two_people)
-
-    def keep(self, versions: Collection[str]) -> None:
-        """Forget all others, so that years of policies fit a process."""
-        self._policies = {version: policy for version, policy in self._policies.items() if version in versions}
-
-    def get(self, version: str) -> Policy | None:
-        """A policy that was released and loads."""
-        return self._policies.get(version)
 
 
 class PolicyDesk:

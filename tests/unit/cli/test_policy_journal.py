@@ -9,8 +9,9 @@ import pytest
 
 from services.cli import policy_journal
 from services.cli.__main__ import main
-from services.cli.policy_journal import Book, Entry, diff_of, load_file, move
-from services.decisions.desk import Library
+from services.cli.policy_file import load_file
+from services.cli.policy_journal import Book, Entry, diff_of, move
+from services.decisions.library import Library
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.policy_registry import PolicyRegistry
