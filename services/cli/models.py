@@ -160,11 +160,11 @@ def run_status(given: argparse.Namespace) -> int:
 def release_named(version: str, releases: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The latest release of that version which carries a model. Raises Fatal when none does."""
     carrying = [release for release in releases if release["model"]]
-    found = next((release for release in reversed(carrying) if release["model_version"] == version), None)
-    if found is None:
+    found = [release for release in carrying if release["model_version"] == version]
+    if not found:
         known = ", ".join(dict.fromkeys(release["model_version"] for release in carrying)) or "none"
         raise Fatal(f"model {version}: never released here; known are {known}")
-    return found
+    return found[-1]
 
 
 def _release(given: argparse.Namespace) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from services.cli.__main__ import main
 from services.cli.policy_file import load_file
 from services.cli.policy_journal import Book, Entry, diff_of, move
 from services.decisions.library import Library
+from services.decisions.policy import load_policy
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.policy_registry import PolicyRegistry
@@ -52,7 +53,7 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
 
 def texts(number: int) -> tuple[str, str]:
     text = f"# {number}\n{POLICY.read_text()}"
-    return policy_journal.load_policy(text, "here", pinned_feature_set().names).version, text
+    return load_policy(text, "here", pinned_feature_set().names).version, text
 
 
 def published(kind: Any = "publish", number: int = 1, **fields: Any) -> Book:
@@ -114,7 +115,7 @@ def test_whoever_was_faster_is_named(topic: Topic) -> None:
 
 def test_a_missing_approver_is_asked_for(topic: Topic) -> None:
     strict = f"approval: two_people\n{POLICY.read_text()}"
-    version = policy_journal.load_policy(strict, "here", pinned_feature_set().names).version
+    version = load_policy(strict, "here", pinned_feature_set().names).version
     move("kafka", policy_journal.read_book("kafka"), version, strict, "publish", why="w", author="ann")
     with pytest.raises(Fatal, match=r"asks for two people.*name one with --approver"):
         published()
