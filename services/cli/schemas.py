@@ -15,7 +15,7 @@ from services.mesh.adapters.registry import Registry
 from services.mesh.codec import pinned_ids, schema
 from services.mesh.errors import Fatal
 from services.mesh.topics import TOPICS
-from services.platform.deploy import pin_text, register_schemas
+from services.platform.contracts import pin_text, register_schemas
 from services.platform.files import write_atomically
 
 
@@ -42,11 +42,11 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def run_register(given: argparse.Namespace) -> int:
     """Register, or check that nothing is left to register."""
-    registry = Registry(endpoints_of(given).schema_registry)
-    if given.check:
-        return _check(registry, given.json)
     found: dict[str, int] = {}
-    ids = register_schemas(registry, note=found.__setitem__ if given.pin else None)
+    with Registry(endpoints_of(given).schema_registry) as registry:
+        if given.check:
+            return _check(registry, given.json)
+        ids = register_schemas(registry, note=found.__setitem__ if given.pin else None)
     if given.pin:
         write_atomically(Path(str(files("schemas").joinpath("ids.json"))), pin_text(ids))
     if given.json:
@@ -58,12 +58,12 @@ def run_register(given: argparse.Namespace) -> int:
 
 def run_list(given: argparse.Namespace) -> int:
     """What the registry holds for each topic."""
-    registry = Registry(endpoints_of(given).schema_registry)
     rows: list[dict[str, Any]] = []
-    for topic in TOPICS:
-        subject = f"{topic.name}-value"
-        pinned = {pinned_ids()[file]: file for file in topic.schemas}
-        rows += [{"subject": subject, "id": id_, "file": pinned.get(id_)} for id_ in registry.versions(subject)]
+    with Registry(endpoints_of(given).schema_registry) as registry:
+        for topic in TOPICS:
+            subject = f"{topic.name}-value"
+            pinned = {pinned_ids()[file]: file for file in topic.schemas}
+            rows += [{"subject": subject, "id": id_, "file": pinned.get(id_)} for id_ in registry.versions(subject)]
     if given.json:
         print_json(rows)
         return 0
