@@ -7,7 +7,6 @@ from typing import Any
 
 from services.cli.acting import ORIGIN, add_person, person_of, wall_ms
 from services.cli.shared import add_json, add_mesh, endpoints_of, print_json, print_line, shown_time
-from services.mesh.adapters.kafka_records import RecordSender
 from services.mesh.adapters.redis_review import RedisReviewQueue
 from services.mesh.adapters.redis_store import connect
 from services.mesh.currency import EXPONENTS
@@ -169,6 +168,8 @@ def _person(given: argparse.Namespace) -> Person:
 
 def _send(given: argparse.Namespace, step: Step) -> None:
     if step.records:
+        from services.mesh.adapters.kafka_records import RecordSender  # a client of the log: looking needs none
+
         with RecordSender(endpoints_of(given).kafka, "weir.cli.review") as sender:
             sender.send(step.records)
 

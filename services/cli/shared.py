@@ -28,7 +28,7 @@ def run(given: argparse.Namespace) -> int:
         return EXIT_ERROR
 
 
-def run_alone(name: str, fill: Callable[[argparse.ArgumentParser], None]) -> int:
+def run_alone(name: str, fill: Callable[[LateParser], None]) -> int:
     """One command without the others, which need more than a container of one service holds."""
     parser = LateParser(prog=f"python -m services.cli.{name}")
     fill(parser)

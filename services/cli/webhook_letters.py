@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from services.cli.acting import user_name
 from services.cli.audit_trail import audit
-from services.cli.shared import endpoints_of, file_of, print_json, print_line, shown_time
+from services.cli.shared import add_file, add_json, add_mesh, endpoints_of, file_of, print_json, print_line, shown_time
 from services.mesh.adapters.log_reader import LogReader, journal
 from services.mesh.codec import Codec
 from services.mesh.errors import Fatal, Poison
@@ -27,6 +27,7 @@ from services.mesh.topics import AUDIT, DEAD_LETTERS, DECISIONS
 from services.mesh.topology import WEBHOOKS
 from services.webhooks.desk import DECIDED_HEADER, WEBHOOK_HEADER
 from services.webhooks.message import body_of, message_id_of
+from services.webhooks.settings import FILE_NAME
 from services.webhooks.subscription import Subscription
 from services.webhooks.subscription_file import load_subscriptions
 from services.webhooks.verdict import Answer, Verdict
@@ -61,6 +62,30 @@ class Letter(NamedTuple):
             "decision": f"{cause['origin_partition']}:{cause['origin_offset']}",
             "redelivered": redelivered,
         }
+
+
+def fill_dead(parser: argparse.ArgumentParser) -> None:
+    """``weir webhooks dead``."""
+    parser.epilog = "example: weir webhooks dead bank"
+    parser.set_defaults(run=run_dead)
+    _add_common(parser)
+    parser.add_argument("--all", action="store_true", help="those that were redelivered since, too")
+
+
+def fill_redeliver(parser: argparse.ArgumentParser) -> None:
+    """``weir webhooks redeliver``."""
+    parser.epilog = "example: weir webhooks redeliver bank e-17"
+    parser.set_defaults(run=run_redeliver)
+    _add_common(parser)
+    parser.add_argument("event", metavar="EVENT", nargs="?", help="of this event only, redelivered before or not")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    add_mesh(parser)
+    add_json(parser)
+    add_file(parser, FILE_NAME)
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of this webhook only")
 
 
 def run_dead(given: argparse.Namespace) -> int:
@@ -126,7 +151,7 @@ def run_redeliver(given: argparse.Namespace) -> int:
 
 async def _sent(one: Subscription, letters: Iterable[Letter]) -> tuple[list[Letter], list[tuple[Letter, Answer]]]:
     """One after the other, in the order of the log; ends when the receiver is down."""
-    from services.webhooks.posting import Poster  # a client for HTTP, which the other commands do without
+    from services.webhooks.posting import Poster  # a client for HTTP: who only lists needs none
 
     taken, failed, in_a_row = list[Letter](), list[tuple[Letter, Answer]](), 0
     poster, codec = Poster(one, _WAIT_S, 1), Codec(DECISIONS.schemas[0])

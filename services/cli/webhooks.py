@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import secrets
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.cli.acting import wall_ms
+from services.cli.late_parser import LateParser
 from services.cli.shared import (
     add_file,
     add_json,
@@ -21,12 +21,10 @@ from services.cli.shared import (
     run_alone,
     shown_time,
 )
-from services.cli.webhook_letters import run_dead, run_redeliver
 from services.mesh.errors import Fatal
 from services.mesh.names import checked_name, separate
 from services.mesh.settings import parse_duration_ms
 from services.webhooks.address import target_of
-from services.webhooks.message import trial_body
 from services.webhooks.settings import FILE_NAME
 from services.webhooks.signature import KEY_BYTES, secret_of
 from services.webhooks.subscription import (
@@ -37,13 +35,17 @@ from services.webhooks.subscription import (
     checked_actions,
 )
 from services.webhooks.subscription_file import change_subscriptions, load_subscriptions
-from services.webhooks.verdict import Verdict
 
 _STOPPING = "decline,review"  # what somebody has to act on
-_TEST_WAIT_S = 10.0
+# What speaks to a receiver or reads the log: name, help, who fills the parser.
+_ELSEWHERE = (
+    ("test", "send one signed message that is no decision", "webhook_trial:fill"),
+    ("dead", "decisions that were given up, newest first", "webhook_letters:fill_dead"),
+    ("redeliver", "send given-up decisions once more", "webhook_letters:fill_redeliver"),
+)
 
 
-def fill(parser: argparse.ArgumentParser) -> None:
+def fill(parser: LateParser) -> None:
     """``weir webhooks``."""
     parser.description = (
         "Each subscription is told, over HTTP and signed, of the decisions whose action it names. A change "
@@ -69,8 +71,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     action("pause", "send nothing; what is decided meanwhile waits", "pause bank", _pause)
     action("resume", "go on where it was", "resume bank", _resume)
     action("remove", "end a subscription", "remove bank", _remove)
-    action("test", "send one signed message that is no decision", "test bank", _test)
-    for name in ("add", "change", "rotate", "pause", "resume", "remove", "test"):
+    for name in ("add", "change", "rotate", "pause", "resume", "remove"):
         named[name].add_argument("name", metavar="NAME")
     new.add_argument("url", metavar="URL", help="http:// or https://; redirects are not followed")
     new.add_argument("--from", dest="since", choices=["now", "beginning"], default="now", help="(default: now)")
@@ -87,13 +88,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
     rotate.add_argument(
         "--overlap", default="24h", metavar="24h", help="how long the old one signs too, 0s: not at all (default: 24h)"
     )
-    dead = action("dead", "decisions that were given up, newest first", "dead bank", run_dead)
-    redeliver = action("redeliver", "send given-up decisions once more", "redeliver bank e-17", run_redeliver)
-    for each in (dead, redeliver):
-        each.add_argument("name", metavar="NAME", nargs="?", help="of this webhook only")
-    dead.add_argument("--all", action="store_true", help="those that were redelivered since, too")
-    redeliver.add_argument("event", metavar="EVENT", nargs="?", help="of this event only, redelivered before or not")
-    redeliver.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    for name, text, place in _ELSEWHERE:
+        actions.add_parser(name, help=text, filled_by=f"services.cli.{place}")
 
 
 def _add(given: argparse.Namespace) -> int:
@@ -157,30 +153,6 @@ def _remove(given: argparse.Namespace) -> int:
         print_json({"removed": given.name})
     else:
         print_line(f"{given.name} is removed; nothing more is sent to it")
-    return 0
-
-
-def _test(given: argparse.Namespace) -> int:
-    from services.webhooks.posting import Poster  # a client for HTTP, which the other commands do without
-
-    one = load_subscriptions(file_of(given)).named(given.name)
-    now_ms = wall_ms()
-
-    async def post() -> Any:
-        poster = Poster(one, _TEST_WAIT_S, 1)
-        try:
-            return await poster.post(f"msg_test_{now_ms}", trial_body(one.name, now_ms))
-        finally:
-            await poster.close()
-
-    answer = asyncio.run(post())
-    taken = answer.verdict is Verdict.TAKEN
-    if given.json:
-        print_json({"name": one.name, "status": answer.status, "taken": taken, "answer": str(answer)})
-        return 0 if taken else 1
-    if not taken:
-        raise Fatal(f"webhook {one.name}: {one.url} answered {answer}; a receiver takes a message by answering 2xx")
-    print_line(f"{one.name} took it: {answer}")
     return 0
 
 

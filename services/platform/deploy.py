@@ -6,8 +6,6 @@ error with its remedy.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
@@ -18,12 +16,13 @@ from services.decisions.policy import load_policy
 from services.mesh.adapters.kafka_append import append
 from services.mesh.adapters.kafka_journal import KafkaJournal
 from services.mesh.adapters.registry import Registry
-from services.mesh.codec import Codec, pinned_ids, schema
+from services.mesh.codec import Codec
 from services.mesh.errors import Fatal
 from services.mesh.feature_set import pinned_feature_set
 from services.mesh.records import PolicyRelease
 from services.mesh.topics import POLICIES, TOPICS, Topic
 from services.mesh.watermark import check_partitions
+from services.platform.contracts import register_schemas
 
 DEFAULT_POLICY = "payments/policy.yaml"
 _WAIT_S = 30.0
@@ -62,28 +61,6 @@ def create_topics(bootstrap: str, partitions: int, replication: int) -> None:
             future.result(_WAIT_S)
         except KafkaException as error:
             raise Fatal(f"creating topic {name}: {error.args[0].str()}") from error
-
-
-def register_schemas(
-    registry: Registry, pinned: Mapping[str, int] | None = None, note: Callable[[str, int], None] | None = None
-) -> dict[str, int]:
-    """Register every topic's schemas, in the order of the pins; Fatal when the registry gives another id than pinned.
-
-    With ``note`` the ids are reported instead of compared: that is how they are pinned.
-    """
-    pins = pinned_ids() if pinned is None else pinned
-    subjects = {file: f"{topic.name}-value" for topic in TOPICS for file in topic.schemas}
-    ids: dict[str, int] = {}
-    for file in sorted(subjects, key=lambda name: pins.get(name, len(pins))):
-        ids[file] = registry.register(subjects[file], schema(file).text, f"schemas/{file}")
-        if note is not None:
-            note(file, ids[file])
-        elif ids[file] != pins[file]:
-            raise Fatal(
-                f"schemas/{file} has id {ids[file]} in this registry, schemas/ids.json pins {pins[file]}: use a "
-                "registry of its own, or pin this one's ids (weir schemas register --pin) and deploy services with them"
-            )
-    return ids
 
 
 def publish_first_policy(bootstrap: str) -> None:
@@ -126,8 +103,3 @@ def retention_of(bootstrap: str, topic: Topic) -> dict[str, str]:
 
 def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
     return NewTopic(topic.name, topic.partition_count(partitions), replication, config=topic.config())
-
-
-def pin_text(ids: Mapping[str, int]) -> str:
-    """``schemas/ids.json`` for ``ids``."""
-    return json.dumps(dict(sorted(ids.items(), key=lambda item: item[1])), indent=2) + "\n"

@@ -12,14 +12,13 @@ from services.mesh.errors import Fatal
 from services.simulator.chunk import Source
 from services.simulator.lines import CsvLines, JsonLines
 from services.simulator.lines_file import LinesSource, read_header
-from services.simulator.parquet_file import ParquetSource
 
 
 def open_source(path: str, label_delay_ms: int) -> Source:
     """The file at ``path`` as a source; Fatal when it cannot be one."""
     file = Path(path)
     makers: dict[str, Callable[[Path, int], Source]] = {
-        ".parquet": ParquetSource,
+        ".parquet": _parquet,
         ".jsonl": lambda f, delay: LinesSource(f, delay, JsonLines()),
         ".csv": lambda f, delay: LinesSource(f, delay, CsvLines(read_header(f))),
     }
@@ -36,3 +35,9 @@ def open_source(path: str, label_delay_ms: int) -> Source:
         raise Fatal(f"INPUT={path}: no such file (looked in {file.absolute().parent}); check the path") from error
     except PermissionError as error:
         raise Fatal(f"INPUT={path}: may not be read; check its permissions") from error
+
+
+def _parquet(file: Path, label_delay_ms: int) -> Source:
+    from services.simulator.parquet_file import ParquetSource  # pyarrow takes a third of a second to import
+
+    return ParquetSource(file, label_delay_ms)

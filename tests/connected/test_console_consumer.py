@@ -20,7 +20,7 @@ from services.mesh.errors import Poison, RejectCode
 from services.mesh.ports import InRecord
 from services.mesh.stage import Emit, dead_letter
 from services.mesh.topics import DEAD_LETTERS, EVENTS_RAW, TOPICS, Topic
-from services.platform.deploy import register_schemas
+from services.platform.contracts import register_schemas
 from services.platform.kafka_tools import NATIVE_API, tool_argv
 from services.platform.registry_server import CONFLUENT_API
 from services.platform.servers import Servers

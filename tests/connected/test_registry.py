@@ -18,7 +18,8 @@ from services.mesh.codec import Codec, pinned_ids, schema
 from services.mesh.errors import Fatal
 from services.mesh.signing import load_public_key
 from services.mesh.topics import DATA_PARTITIONS_DEFAULT, DECISIONS, MODELS, POLICIES, TOPICS
-from services.platform.deploy import create_topics, deploy, register_schemas, retention_of
+from services.platform.contracts import register_schemas
+from services.platform.deploy import create_topics, deploy, retention_of
 from services.platform.servers import Servers
 
 # Registry has no close(): the garbage collector closes its connection, and Python says so.
