@@ -13,7 +13,6 @@ from services.mesh.feature_set import pinned_feature_set
 
 def fill(parser: argparse.ArgumentParser) -> None:
     """``weir policy check``."""
-    parser.description = "Say every mistake in a file, with its line."
     parser.epilog = "example: weir policy check policy.yaml"
     parser.add_argument("file", type=Path, metavar="FILE", help="the policy, YAML")
     add_json(parser)
