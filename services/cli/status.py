@@ -11,6 +11,7 @@ import redis
 
 from services.cli.review_status import cases_line, queue_line, queue_status
 from services.cli.shared import add_json, add_mesh, endpoints_of, plain, print_json, print_line
+from services.cli.webhooks_status import webhooks_lines, webhooks_status
 from services.features.declared import declared_features
 from services.features.kernel import View
 from services.features.layout import unpack
@@ -60,6 +61,7 @@ def run(given: argparse.Namespace) -> int:
     store = _store(endpoints.redis, log.partitions(EVENTS))
     capacity = _capacity(log, stages, store)
     lookup_lag = _lookup_lag(log, given)
+    webhooks = webhooks_status(given.data_dir)
     ledger = scan(endpoints.kafka, observer.committed()) if given.verify else None
     cases = account_of_cases(endpoints.kafka, observer.taken(REVIEW, DECISIONS)) if given.verify else None
     queue = queue_status(endpoints.redis)
@@ -69,6 +71,7 @@ def run(given: argparse.Namespace) -> int:
                 "ready": endpoints.ready and all(stage.ready == stage.instances > 0 for stage in stages),
                 "stages": [plain(stage) for stage in stages],
                 "lookup": {"lag": lookup_lag},
+                "webhooks": webhooks,
                 "redis": store,
                 "capacity": capacity,
                 "review": queue,
@@ -77,7 +80,7 @@ def run(given: argparse.Namespace) -> int:
             }
         )
     else:
-        _show(stages, lookup_lag, store, capacity)
+        _show(stages, [_lookup_line(lookup_lag), *webhooks_lines(webhooks)], store, capacity)
         print_line(queue_line(queue))
         if ledger is not None:
             _show_ledger(ledger)
@@ -186,7 +189,11 @@ def _lookup_lag(log: LogReader, given: argparse.Namespace) -> int | None:
     return sum(max(0, end - progress.get(where, 0)) for where, end in ends.items())
 
 
-def _show(stages: list[StageStatus], lookup_lag: int | None, store: dict[str, Any], capacity: dict[str, Any]) -> None:
+def _lookup_line(lag: int | None) -> str:
+    return f"{'lookup':18} {'':6} {'no index' if lag is None else f'{lag:,}':>9}"
+
+
+def _show(stages: list[StageStatus], others: list[str], store: dict[str, Any], capacity: dict[str, Any]) -> None:
     print_line(f"{'stage':18} {'ready':>6} {'lag':>9} {'events/s':>9} {'input age':>10} {'us/event':>9}  in force")
     for stage in stages:
         versions = " ".join(f"{what} {version}" for what, version in sorted(stage.versions.items()))
@@ -196,7 +203,8 @@ def _show(stages: list[StageStatus], lookup_lag: int | None, store: dict[str, An
         )
         for note in _notes(stage):
             print_line(f"{'':18} {note}")
-    print_line(f"{'lookup':18} {'':6} {'no index' if lookup_lag is None else f'{lookup_lag:,}':>9}")
+    for line in others:
+        print_line(line)
     if "error" in store:
         print_line(f"redis: does not answer: {store['error']}")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections import Counter
@@ -18,14 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.mesh.errors import Transient
 from services.mesh.topics import Topic
 from services.mesh.topology import STAGES, Stage
-from services.platform.ports import HOST
-from services.platform.probes import health_port
+from services.platform.probes import health_answer
 from services.platform.scan import committed_records
 
 _WAIT_S = 10.0
 # For a look at lags, which is asked again in a second: whoever looks also restarts a broker that is gone.
 _LOOK_WAIT_S = 2.0
-_HEALTH_WAIT_S = 1.0
 _STILL_S = 0.5  # a stage that has work commits ten times as often
 _COUNTED_OFFSETS_MAX = 2_000  # a killed process leaves one batch at most; beyond, the difference is small
 GAUGES = frozenset({"weir_seen_identities", "weir_state_entities", "weir_state_unreachable", "weir_outcomes_waiting"})
@@ -189,8 +186,8 @@ class Observer:
         steps_s, records_total = 0.0, 0
         for file in sorted(self._run_dir.glob(f"{stage.name}-[0-9]*.json")):
             status.instances += 1
-            progress = _get(file, "/health/progress")
-            metrics = _get(file, "/metrics")
+            progress = health_answer(file, "/health/progress")
+            metrics = health_answer(file, "/metrics")
             if progress is None or metrics is None:
                 continue
             health = json.loads(progress)
@@ -212,20 +209,6 @@ class Observer:
 def _quiet(bootstrap: str) -> dict[str, Any]:
     """A broker that is stopping is no news for whoever watches the terminal; calls say by themselves what failed."""
     return {"bootstrap.servers": bootstrap, "log_level": 0}
-
-
-def _get(file: Path, path: str) -> str | None:
-    port = health_port(file)
-    if port is None:
-        return None
-    connection = http.client.HTTPConnection(HOST, port, timeout=_HEALTH_WAIT_S)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().read().decode()
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
 
 
 def _collect(status: StageStatus, text: str) -> float:

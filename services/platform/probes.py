@@ -1,6 +1,6 @@
 """Health checks that ask the server itself, in one small request, without a client library.
 
-Each answers True or False, raises OSError when nobody is there, and gives up after ``TIMEOUT_S``.
+Most answer True or False, raise OSError when nobody is there, and give up after ``TIMEOUT_S``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import socket
 import struct
 from pathlib import Path
+
+from services.platform.ports import HOST
 
 TIMEOUT_S = 1.0
 METADATA_KEY, METADATA_VERSION = 3, 2  # version 2 is the first that returns the cluster's id
@@ -21,6 +23,21 @@ def health_port(file: Path) -> int | None:
         return int(json.loads(file.read_text())["port"])
     except (FileNotFoundError, ValueError, KeyError):
         return None
+
+
+def health_answer(file: Path, path: str) -> str | None:
+    """What the process that has written its port to ``file`` answers to ``path``; None when it does not."""
+    port = health_port(file)
+    if port is None:
+        return None
+    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def redis_answers(host: str, port: int) -> bool:
