@@ -35,7 +35,6 @@ from services.webhooks.verdict import Answer, Verdict
 _REDELIVER = "webhook.redeliver"
 _TOLD_TOGETHER = 500  # message ids in one entry of the audit trail
 _FAILURES_MAX = 5  # in a row: the receiver is down, and a person who looks on is not kept waiting
-_WAIT_S = 10.0
 
 
 class Letter(NamedTuple):
@@ -151,10 +150,10 @@ def run_redeliver(given: argparse.Namespace) -> int:
 
 async def _sent(one: Subscription, letters: Iterable[Letter]) -> tuple[list[Letter], list[tuple[Letter, Answer]]]:
     """One after the other, in the order of the log; ends when the receiver is down."""
-    from services.webhooks.posting import Poster  # a client for HTTP: who only lists needs none
+    from services.cli.webhook_trial import poster_of  # a client for HTTP: who only lists needs none
 
     taken, failed, in_a_row = list[Letter](), list[tuple[Letter, Answer]](), 0
-    poster, codec = Poster(one, _WAIT_S, 1), Codec(DECISIONS.schemas[0])
+    poster, codec = poster_of(one), Codec(DECISIONS.schemas[0])
     try:
         for letter in letters:
             try:

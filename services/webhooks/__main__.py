@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Final
 
 from services.mesh.adapters.health_server import HealthServer
@@ -22,6 +23,7 @@ from services.mesh.topology import WEBHOOKS
 from services.webhooks.settings import WebhookSettings
 from services.webhooks.subscription import Subscription
 from services.webhooks.subscription_file import SubscriptionFile
+from services.webhooks.tls import trust
 
 if TYPE_CHECKING:
     from services.webhooks.running import Runner
@@ -32,8 +34,11 @@ LOOK_EVERY_S: Final = 1.0
 class Supervisor:
     """Starts, changes and stops a runner for each subscription, as the file says."""
 
-    def __init__(self, settings: WebhookSettings, kafka: str, telemetry: StageTelemetry, clock: SystemClock) -> None:
+    def __init__(
+        self, settings: WebhookSettings, kafka: str, telemetry: StageTelemetry, clock: SystemClock, tls: SSLContext
+    ) -> None:
         self._settings, self._kafka, self._telemetry, self._clock = settings, kafka, telemetry, clock
+        self._tls = tls
         self._file = SubscriptionFile(settings.file)
         self._wanted: dict[str, Subscription] = {}
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
@@ -83,7 +88,7 @@ class Supervisor:
         from services.webhooks.telling import Teller
 
         teller = Teller(subscription.name, self._telemetry, self._clock)
-        runner = Runner(subscription, self._kafka, self._settings, teller)
+        runner = Runner(subscription, self._kafka, self._settings, teller, self._tls)
         return runner, asyncio.create_task(runner.run(), name=subscription.group)
 
 
@@ -93,6 +98,7 @@ def main() -> None:
     process, settings = ProcessSettings.read(environment), WebhookSettings.read(environment)
     environment.check()
     os.nice(AFTER_DECISIONS)
+    tls = trust(settings.ca_file)
     telemetry = StageTelemetry(WEBHOOKS.name, clock)
     health = HealthServer(telemetry, clock, process.health_host, process.health_port)
     if process.health_file:
@@ -100,7 +106,7 @@ def main() -> None:
     watch(telemetry)
     logging.info("webhooks file=%s health=http://%s:%d", settings.file, process.health_host, health.port)
     try:
-        asyncio.run(_serve(Supervisor(settings, process.kafka, telemetry, clock)))
+        asyncio.run(_serve(Supervisor(settings, process.kafka, telemetry, clock, tls)))
     finally:
         health.close()
     logging.info("webhooks stopped")

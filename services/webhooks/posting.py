@@ -19,6 +19,7 @@ from services.webhooks.address import refusal_of, target_of
 from services.webhooks.schedule import retry_after_s
 from services.webhooks.signature import signed
 from services.webhooks.subscription import Subscription
+from services.webhooks.tls import refusal_in
 from services.webhooks.verdict import Answer
 
 USER_AGENT: Final = "weir-webhooks/1"
@@ -38,11 +39,11 @@ _FAILURES: Final = (
 class Poster:
     """Connections to one subscription's receiver. Use it in one event loop, and ``close`` it."""
 
-    def __init__(self, subscription: Subscription, timeout_s: float, at_once: int) -> None:
+    def __init__(self, subscription: Subscription, timeout_s: float, at_once: int, tls: ssl.SSLContext) -> None:
         self._subscription, self._timeout_s = subscription, timeout_s
         self._target = target_of(subscription.url, private=subscription.private)
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context() if self._target.scheme == "https" else None,
+            ssl_context=tls,
             max_connections=at_once,
             max_keepalive_connections=at_once,
             keepalive_expiry=_IDLE_S,
@@ -65,7 +66,7 @@ class Poster:
                 status, text, retry_after = await self._send(list(headers.items()), body)
         except _FAILURES as error:
             told = f"none within {self._timeout_s:g} s" if type(error) is TimeoutError else str(error) or repr(error)
-            return Answer(text=told, took_s=time.monotonic() - began_s)
+            return Answer(text=refusal_in(error) or told, took_s=time.monotonic() - began_s)
         return Answer(
             status=status,
             text=text,

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from random import Random
+from ssl import SSLContext
 from typing import Final
 
 from aiokafka.errors import KafkaError, ProducerFenced
@@ -43,11 +44,13 @@ _SCHEMA: Final = DECISIONS.schemas[0]
 class Runner:
     """Runs until told to stop, whatever happens to the broker or the receiver."""
 
-    def __init__(self, subscription: Subscription, kafka: str, settings: WebhookSettings, teller: Teller) -> None:
+    def __init__(
+        self, subscription: Subscription, kafka: str, settings: WebhookSettings, teller: Teller, tls: SSLContext
+    ) -> None:
         self.subscription = subscription
         self.is_open = False  # it reads and writes the log
         self._kafka, self._teller, self._schedule = kafka, teller, settings.schedule
-        self._poster = Poster(subscription, settings.timeout_s, settings.at_once)
+        self._poster = Poster(subscription, settings.timeout_s, settings.at_once, tls)
         # It outlives a connection to the log: a receiver is down whatever happens to the broker.
         self._circuit = Circuit(settings.probes, settings.at_once)
         self._gone: Answer | None = None

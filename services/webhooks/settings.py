@@ -25,6 +25,7 @@ class WebhookSettings:
     # 1, 2, 4, ... 512, 600 s at most between 12 attempts: 27 minutes for a decision that alone is not taken, during
     # which later ones of its customer wait. A day of no answer at all: a receiver that is down overnight loses nothing.
     schedule: Schedule
+    ca_file: Path | None  # authorities of receivers (PEM), beside those that the machine trusts; most need none
     probes: Schedule  # while nothing is taken: soon again at first, and once a minute at least
 
     @classmethod
@@ -36,8 +37,10 @@ class WebhookSettings:
         attempts = environment.integer("WEIR_WEBHOOKS_ATTEMPTS_MAX", 12, _ATTEMPTS_MIN, 1_000)
         age_s = environment.duration_ms("WEIR_WEBHOOKS_AGE_MAX", DAY_MS, 1, 30 * DAY_MS) / 1_000
         schedule = Schedule(first_wait_s=first_s, wait_s_max=longest_s, attempts_max=attempts, age_s_max=age_s)
+        ca_file = environment.text("WEIR_WEBHOOKS_CA_FILE", "")
         return cls(
             file=Path(environment.text("WEIR_WEBHOOKS_FILE", FILE_NAME)),
+            ca_file=Path(ca_file) if ca_file else None,
             at_once=environment.integer("WEIR_WEBHOOKS_AT_ONCE", 16, 1, 256),
             timeout_s=environment.duration_ms("WEIR_WEBHOOKS_TIMEOUT", 10_000, 10, 60_000) / 1_000,
             schedule=schedule,
