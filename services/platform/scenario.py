@@ -29,6 +29,7 @@ from rich.console import Console
 
 from services.mesh.errors import Fatal
 from services.mesh.topology import DRIFT as DRIFT_SERVICE
+from services.mesh.topology import RETRAINING
 from services.platform.files import write_atomically
 from services.platform.interrupt import Interrupt
 from services.platform.parent import Parent
@@ -148,7 +149,7 @@ def command(run: Run) -> list[str]:
     argv += ["--label-delay", LABEL_DELAY, "--partitions", str(PARTITIONS)]
     argv += ["--window", WINDOW]
     # Nobody asks, nobody looks; and no alerts where nobody would act on them.
-    kept = {DRIFT_SERVICE.name} if run.world == "loop" else set()
+    kept = {RETRAINING.name, DRIFT_SERVICE.name} if run.world == "loop" else {RETRAINING.name}
     argv += ["--without", ",".join(name for name in OPTIONAL if name not in kept)]
     return [*argv, "--reviewed", str(REVIEWED)] if run.world == "loop" else argv
 

@@ -33,7 +33,7 @@ from services.webhooks.settings import FILE_NAME as WEBHOOKS_FILE
 
 RUN = "run"  # where, in a data directory, every process tells how its health is asked
 # What a mesh decides without: ``weir up --without`` takes these names.
-OPTIONAL = (GATEWAY.name, CONSOLE.name, REVIEW.name, LOOKUP.name, DRIFT.name, WEBHOOKS.name)
+OPTIONAL = (GATEWAY.name, CONSOLE.name, REVIEW.name, LOOKUP.name, DRIFT.name, RETRAINING.name, WEBHOOKS.name)
 SENDERS_STOP, STAGES_STOP = 0, 1  # stop orders: first who brings events in, then who decides them; servers come later
 # numpy and xgboost would each start a thread pool; every process is one thread by design.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

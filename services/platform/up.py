@@ -200,15 +200,16 @@ class _Mesh:
         self._supervisor.add(simulator_spec(self._data, self._endpoints, self._settings.simulator_arguments))
         self._supervisor.poll()
 
-    def _start_retraining(self) -> None:
+    def _start_learning(self) -> None:
         """After the first decision, which its imports would delay."""
-        settings = self._settings
-        spec = retraining_spec(
-            self._data, self._endpoints, self._signing_key, settings.label_delay, settings.environment
-        )
-        self._supervisor.add(spec)
-        if DRIFT.name not in settings.without:
-            self._supervisor.add(drift_spec(self._data, self._endpoints, settings.environment))
+        settings, endpoints = self._settings, self._endpoints
+        specs = [
+            retraining_spec(self._data, endpoints, self._signing_key, settings.label_delay, settings.environment),
+            drift_spec(self._data, endpoints, settings.environment),
+        ]
+        for spec in specs:
+            if spec.name not in settings.without:
+                self._supervisor.add(spec)
 
     def _send(self, tail: DecisionTail) -> None:
         """Until the input is sent, the time is up, or somebody wants an end."""
@@ -220,7 +221,7 @@ class _Mesh:
             if not has_decided and tail.decisions:
                 has_decided = True
                 self._view.happened("first decision")
-                self._start_retraining()
+                self._start_learning()
             self._look_now_and_then(tail)
             time.sleep(_TURN_S)
 
@@ -283,7 +284,9 @@ class _Mesh:
         if self._interrupted:
             self._view.happened("stopping: what is on its way is decided first, as far as 10 s reach")
         names = [
-            name for name in ("simulator", GATEWAY.name, "retraining") if self._state_of(name) not in (None, State.DONE)
+            name
+            for name in ("simulator", GATEWAY.name, RETRAINING.name)
+            if self._state_of(name) not in (None, State.DONE)
         ]
         self._supervisor.stop_children(names, self._interrupted.left_s(interrupt.SENDERS_BY_S))
 

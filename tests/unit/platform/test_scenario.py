@@ -125,6 +125,16 @@ def test_picture_and_page_need_nothing_beside_them(report: scenario_report.Repor
     assert "harm: precision" in page
 
 
+def test_every_run_trains_and_only_the_loop_hears_alerts(tmp_path: Path) -> None:
+    argvs = {world: scenario_module.command(Run(SEED, world, tmp_path)) for world in ("weekly", "loop")}
+    left_out = {world: argv[argv.index("--without") + 1].split(",") for world, argv in argvs.items()}
+    assert {world: {"retraining", "drift"} & set(names) for world, names in left_out.items()} == {
+        "weekly": {"drift"},
+        "loop": set(),
+    }
+    assert "console" in left_out["loop"]
+
+
 def copies(runs: Path, monkeypatch: pytest.MonkeyPatch, *, status: int = 0) -> None:
     """In place of a mesh: a process that leaves what was recorded by hand."""
 
