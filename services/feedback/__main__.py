@@ -10,14 +10,11 @@ from services.feedback.settings import FeedbackSettings
 from services.mesh.adapters.kafka_reader import KafkaReader, cluster_of
 from services.mesh.adapters.process import Parts, run_stage
 from services.mesh.niceness import AFTER_DECISIONS
+from services.mesh.pace import TOGETHER
 from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.topics import LABELS, OUTCOMES_ORPHAN
 from services.mesh.topology import FEEDBACK
-
-# Labels have a freshness budget: few large transactions cost the broker least.
-BATCH_RECORDS_MAX = 2_000
-BATCH_WAIT_MS = 100
 
 
 def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
@@ -50,4 +47,4 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
 
 if __name__ == "__main__":
     os.nice(AFTER_DECISIONS)
-    run_stage(FEEDBACK, wire, batch_records_max=BATCH_RECORDS_MAX, batch_wait_ms=BATCH_WAIT_MS)
+    run_stage(FEEDBACK, wire, TOGETHER)

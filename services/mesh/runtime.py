@@ -22,6 +22,7 @@ from threading import Event as Flag
 from services.mesh.errors import Fatal, Fenced, Poison, RejectCode, Transient
 from services.mesh.flood import REJECTS_MAX, WINDOW_RECORDS, RejectGuard
 from services.mesh.headers import LANE, TRACEPARENT, WEIR, Hop, find, pack_parts, unpack_hop
+from services.mesh.pace import AT_ONCE, Pace
 from services.mesh.ports import CALL_WAIT_S, Clock, CommittedOffset, InRecord, OutRecord, TransactionalLog, out_record
 from services.mesh.stage import Emit, Handler, Reporter, dead_letter
 from services.mesh.telemetry import StageTelemetry
@@ -29,9 +30,6 @@ from services.mesh.topics import DEAD_LETTERS
 from services.mesh.topology import Stage
 from services.mesh.watermark import Marks
 
-# The broker does the same work for a transaction of 1 or 500 records; beyond 500 the gain is small and the wait grows.
-BATCH_RECORDS_MAX = 500
-BATCH_WAIT_MS = 10
 # A reopen costs a second of group protocol; waiting longer between tries only matters when the broker is down.
 REOPEN_WAIT_S_FIRST = 0.2
 REOPEN_WAIT_S_MAX = 5.0
@@ -56,8 +54,7 @@ class StageRuntime:
         clock: Clock,
         telemetry: StageTelemetry,
         *,
-        batch_records_max: int = BATCH_RECORDS_MAX,
-        batch_wait_ms: int = BATCH_WAIT_MS,
+        pace: Pace = AT_ONCE,
         record_spans: Callable[[Sequence[OutRecord], int, int], None] | None = None,
     ) -> None:
         self._stage = stage
@@ -65,8 +62,7 @@ class StageRuntime:
         self._make_handler = make_handler
         self._clock = clock
         self._telemetry = telemetry
-        self._batch_records_max = batch_records_max
-        self._batch_wait_ms = batch_wait_ms
+        self._pace = pace
         self._record_spans = record_spans
         self._handler: Handler
         self._reporter: Reporter | None = None
@@ -126,7 +122,7 @@ class StageRuntime:
 
     def turn(self) -> int:
         """One batch; returns how many records it had."""
-        batch = self._log.poll(self._batch_records_max, 0 if self._is_catching_up else self._batch_wait_ms)
+        batch = self._log.poll(self._pace.batch_records_max, 0 if self._is_catching_up else self._pace.batch_wait_ms)
         self._follow_assignment()
         if batch and not self._halted:  # a first poll may bring records before its partitions are paused
             self._process(batch)

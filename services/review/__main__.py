@@ -11,6 +11,7 @@ from services.mesh.adapters.process import Parts, run_stage
 from services.mesh.adapters.redis_review import RedisReviewQueue
 from services.mesh.adapters.redis_store import connect
 from services.mesh.niceness import AFTER_DECISIONS
+from services.mesh.pace import TOGETHER
 from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.topics import REVIEWS
@@ -18,10 +19,6 @@ from services.mesh.topology import REVIEW
 from services.review.filing import Filing
 from services.review.handler import ReviewHandler
 from services.review.settings import ReviewSettings
-
-# People wait for minutes: few large transactions cost the broker least.
-BATCH_RECORDS_MAX = 2_000
-BATCH_WAIT_MS = 100
 
 
 def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
@@ -51,4 +48,4 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
 
 if __name__ == "__main__":
     os.nice(AFTER_DECISIONS)
-    run_stage(REVIEW, wire, batch_records_max=BATCH_RECORDS_MAX, batch_wait_ms=BATCH_WAIT_MS)
+    run_stage(REVIEW, wire, TOGETHER)

@@ -118,8 +118,9 @@ class ReviewHandler:
             except Poison as poison:
                 emits.append(dead_letter(record, source, REVIEW.name, poison))
                 continue
-            emits += [_emit(move, source) for move in moves]
-            self._count(moves)
+            if moves:  # few decisions are anybody's to look at
+                emits += [_emit(move, source) for move in moves]
+                self._count(moves)
         overflowed = self._book.overflow(now_ms)
         self._count(overflowed)
         last = len(batch) - 1

@@ -38,6 +38,7 @@ from services.mesh.codec import Codec, schema
 from services.mesh.errors import Transient
 from services.mesh.feature_set import FeatureSetPin, pinned_feature_set
 from services.mesh.headers import LANE, WEIR, Hop, pack_hop
+from services.mesh.pace import AT_ONCE
 from services.mesh.ports import CommittedOffset, InRecord, OutRecord
 from services.mesh.runtime import StageRuntime
 from services.mesh.stage import Handler
@@ -121,7 +122,7 @@ class Process:
     def turn(self, records_max: int = 500) -> int:
         """One turn of the loop, with whatever is armed; records that it took."""
         runtime = self._runtime or self._start()
-        runtime._batch_records_max = records_max
+        runtime._pace = runtime._pace._replace(batch_records_max=records_max)
         try:
             if not self._session:
                 self._session = True
@@ -155,7 +156,9 @@ class Process:
         log = mesh.make_log(mesh, self.stage, self.slot, self.faults)
         telemetry = _telemetry(self.stage.name, mesh.clock)
         make = mesh.handlers(self.stage, log, telemetry, self.faults)
-        self._runtime = mesh.make_runtime(self.stage, log, make, mesh.clock, telemetry, batch_wait_ms=1)
+        self._runtime = mesh.make_runtime(
+            self.stage, log, make, mesh.clock, telemetry, pace=AT_ONCE._replace(batch_wait_ms=1)
+        )
         return self._runtime
 
 

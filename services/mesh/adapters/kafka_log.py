@@ -34,6 +34,7 @@ from confluent_kafka import (
 
 from services.mesh.adapters.kafka_reader import KafkaReader
 from services.mesh.errors import Fatal, Fenced, Transient
+from services.mesh.pace import AT_ONCE, Pace
 from services.mesh.ports import CALL_WAIT_S, LANE, Assignment, CommittedOffset, InRecord, OutRecord, in_record
 
 # A transaction older than this is the broker's to abort: nobody waits longer for one.
@@ -57,13 +58,16 @@ _FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 class KafkaLog:
     """One slot of a stage's group."""
 
-    def __init__(self, bootstrap: str, group: str, topics: str | Sequence[str], slot: str) -> None:
+    def __init__(
+        self, bootstrap: str, group: str, topics: str | Sequence[str], slot: str, pace: Pace = AT_ONCE
+    ) -> None:
         self._bootstrap = bootstrap
         self._group = group
         self._topics = (topics,) if isinstance(topics, str) else tuple(topics)
         self._topic = " and ".join(self._topics)  # for messages
         self._base = {topic: number * LANE for number, topic in enumerate(self._topics)}
         self._slot = slot
+        self._pace = pace
         self._readers = [KafkaReader(bootstrap, topic, f"{group}.{slot}.read") for topic in self._topics]
         self._consumer: Any = None
         self._producer: Any = None
@@ -270,7 +274,8 @@ class KafkaLog:
             "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": 1_000,
             "max.poll.interval.ms": POLL_INTERVAL_MAX_MS,
-            "fetch.wait.max.ms": 500,
+            "fetch.wait.max.ms": self._pace.fetch_wait_ms,
+            "fetch.min.bytes": self._pace.fetch_bytes_min,
             "fetch.error.backoff.ms": 5,
             "queued.min.messages": 5_000,
             "queued.max.messages.kbytes": 16_384,

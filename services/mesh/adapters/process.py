@@ -20,8 +20,9 @@ from services.mesh.adapters.kafka_log import KafkaLog
 from services.mesh.adapters.system_clock import SystemClock
 from services.mesh.adapters.watchdog import watch
 from services.mesh.errors import Fatal, Transient
+from services.mesh.pace import AT_ONCE, Pace
 from services.mesh.ports import Clock
-from services.mesh.runtime import BATCH_RECORDS_MAX, BATCH_WAIT_MS, StageRuntime
+from services.mesh.runtime import StageRuntime
 from services.mesh.settings import Environment
 from services.mesh.stage import Handler
 from services.mesh.telemetry import StageTelemetry
@@ -69,20 +70,17 @@ class Parts:
 def run_stage(
     stage: Stage,
     wire: Callable[[Parts, Environment], Callable[[], Handler]],
-    *,
-    batch_records_max: int = BATCH_RECORDS_MAX,
-    batch_wait_ms: int = BATCH_WAIT_MS,
+    pace: Pace = AT_ONCE,
 ) -> None:
     """Run ``stage`` in this process until SIGTERM or SIGINT; does not return when it fails (see exit status above).
 
-    ``wire`` reads the service's own settings and returns the factory of its handlers. Who has no latency budget waits
-    for larger batches: the broker's work is the same for each.
+    ``wire`` reads the service's own settings and returns the factory of its handlers.
     """
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
     try:
-        _run(stage, wire, batch_records_max, batch_wait_ms)
+        _run(stage, wire, pace)
     except Fatal as fatal:
         logging.error("fatal: %s", fatal)
         sys.exit(EXIT_CONFIG)
@@ -91,18 +89,13 @@ def run_stage(
         sys.exit(EXIT_LATER)
 
 
-def _run(
-    stage: Stage,
-    wire: Callable[[Parts, Environment], Callable[[], Handler]],
-    batch_records_max: int,
-    batch_wait_ms: int,
-) -> None:
+def _run(stage: Stage, wire: Callable[[Parts, Environment], Callable[[], Handler]], pace: Pace) -> None:
     environment = Environment(os.environ)
     clock = SystemClock()
     settings = ProcessSettings.read(environment)
     telemetry = StageTelemetry(stage.name, clock)
     watch(telemetry)
-    log = KafkaLog(settings.kafka, stage.name, [topic.name for topic in stage.inputs], settings.slot)
+    log = KafkaLog(settings.kafka, stage.name, [topic.name for topic in stage.inputs], settings.slot, pace)
     make_handler = wire(Parts(log, clock, telemetry, settings), environment)
     environment.check()
     spans = spans_of(stage.name)
@@ -112,8 +105,7 @@ def _run(
         make_handler,
         clock,
         telemetry,
-        batch_records_max=batch_records_max,
-        batch_wait_ms=batch_wait_ms,
+        pace=pace,
         record_spans=spans.record if spans else None,
     )
     _stop_on_signals(runtime)

@@ -13,6 +13,7 @@ from services.mesh.adapters.memory import Crash, ManualClock, MemoryBroker, Memo
 from services.mesh.codec import Codec
 from services.mesh.errors import Transient
 from services.mesh.headers import WEIR, Hop, pack_hop
+from services.mesh.pace import AT_ONCE
 from services.mesh.ports import CommittedOffset, InRecord, OutRecord
 from services.mesh.runtime import StageRuntime
 from services.mesh.telemetry import StageTelemetry
@@ -131,7 +132,7 @@ class World:
         try:
             if runtime is None:
                 runtime = self._runtime = self._started("0")
-            runtime._batch_records_max = records_max
+            runtime._pace = runtime._pace._replace(batch_records_max=records_max)
             return runtime.turn()
         except Transient:
             assert self._runtime is not None
@@ -206,7 +207,9 @@ class World:
             self.broker, FEEDBACK.name, [t.name for t in FEEDBACK.inputs], slot, lambda point: self.faults(point)
         )
         log.faults = lambda point: self.faults(point)
-        runtime = StageRuntime(FEEDBACK, log, lambda: self.handler(log), self.clock, self.telemetry, batch_wait_ms=1)
+        runtime = StageRuntime(
+            FEEDBACK, log, lambda: self.handler(log), self.clock, self.telemetry, pace=AT_ONCE._replace(batch_wait_ms=1)
+        )
         runtime.begin()
         return runtime
 

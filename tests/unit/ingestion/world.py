@@ -14,6 +14,7 @@ from services.ingestion.intake import EVENT_INTAKE, Intake
 from services.ingestion.settings import IngestionSettings
 from services.mesh.adapters.memory import Crash, ManualClock, MemoryBroker, MemoryLog, MemoryRedis, MemoryStore
 from services.mesh.codec import Codec, schema
+from services.mesh.pace import AT_ONCE
 from services.mesh.partitioner import Partitioner
 from services.mesh.ports import InRecord
 from services.mesh.records import Event
@@ -123,7 +124,7 @@ class World:
             lambda: self.handler(crash, log),
             self.clock,
             self.telemetry,
-            batch_records_max=batch_records_max,
+            pace=AT_ONCE._replace(batch_records_max=batch_records_max),
         )
         try:
             runtime.run()

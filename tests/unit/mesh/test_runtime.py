@@ -11,8 +11,9 @@ from runtime_bench import OUTPUT, TOPIC, Bench, Echo, once
 from services.mesh.adapters.memory import Crash, MemoryLog
 from services.mesh.errors import Transient
 from services.mesh.headers import LANE, WEIR, Hop, find, unpack_hop
+from services.mesh.pace import AT_ONCE
 from services.mesh.ports import InRecord, OutRecord
-from services.mesh.runtime import BATCH_WAIT_MS, StageRuntime
+from services.mesh.runtime import StageRuntime
 from services.mesh.stage import Emit
 from services.mesh.topics import DEAD_LETTERS
 from services.mesh.topology import SCORING
@@ -59,7 +60,7 @@ def test_a_handler_that_has_more_to_catch_up_is_not_kept_waiting_for_records() -
     runtime.begin()
     for _ in range(4):
         runtime.turn()
-    assert waits == [BATCH_WAIT_MS, 0, 0, BATCH_WAIT_MS]
+    assert waits == [AT_ONCE.batch_wait_ms, 0, 0, AT_ONCE.batch_wait_ms]
 
 
 def test_outputs_say_where_they_come_from() -> None:
