@@ -5,7 +5,6 @@ A plugin (``pytest_plugins = ["fresh_registry"]``), so that the modules which na
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -31,10 +30,3 @@ def fresh_registry(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -
         finally:
             supervisor.stop()
             ports.release()
-
-
-@pytest.fixture(scope="module")
-def closed_behind() -> Iterator[None]:
-    """What the module's tests left open is closed in their own teardown, not in another module's test."""
-    yield
-    gc.collect()

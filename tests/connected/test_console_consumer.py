@@ -30,10 +30,8 @@ sys.path.append(str(ROOT / "tests/contracts"))  # the examples of schemas/ are r
 
 from example_files import examples  # noqa: E402
 
-# Registry has no close(): the garbage collector closes its connection, and Python says so.
-LEFT_OPEN = "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
 pytest_plugins = ["fresh_registry"]
-pytestmark = [pytest.mark.connected, pytest.mark.filterwarnings(LEFT_OPEN)]
+pytestmark = pytest.mark.connected
 FORMATTER = ROOT / "infra/kafka/avro-formatter.properties"
 CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
 WAIT_MS = 20_000  # for the last record; the JVM and eleven topics take about four seconds on two busy cores
@@ -63,10 +61,11 @@ def refused_event() -> tuple[Emit, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def printed(servers: Servers, fresh_registry: str, closed_behind: None) -> dict[str, tuple[str, Any]]:
+def printed(servers: Servers, fresh_registry: str) -> dict[str, tuple[str, Any]]:
     """Topic (each record's key names it) -> headers and value, as one run of the console consumer printed them."""
     prefix = f"console-{uuid.uuid4().hex[:8]}"
-    register_schemas(Registry(fresh_registry))
+    with Registry(fresh_registry) as registry:
+        register_schemas(registry)
     produce_samples(servers.endpoints.kafka, prefix)
     run = console_consumer(servers, f"{prefix}\\..*", fresh_registry.replace(CONFLUENT_API, NATIVE_API))
     assert run.returncode == 0, run.stderr

@@ -21,17 +21,13 @@ from services.platform.deploy import deploy
 from services.platform.endpoints import Endpoints
 from services.platform.servers import Servers
 
-# Registry has no close(): the garbage collector closes its connection, and Python says so.
-LEFT_OPEN = "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
 pytest_plugins = ["fresh_registry"]
-pytestmark = [
-    pytest.mark.connected, pytest.mark.faults, pytest.mark.timeout(180), pytest.mark.filterwarnings(LEFT_OPEN),
-]  # fmt: skip
+pytestmark = [pytest.mark.connected, pytest.mark.faults, pytest.mark.timeout(180)]
 CONSUMERS = {"block_card": ("decline", "/blocks"), "open_case": ("review", "/cases"), "adjust_limit": ("challenge", "")}
 
 
 @pytest.fixture(scope="module")
-def mesh(servers: Servers, fresh_registry: str, closed_behind: None) -> Endpoints:
+def mesh(servers: Servers, fresh_registry: str) -> Endpoints:
     """The shared broker with the mesh's topics, and a registry with its schemas."""
     kafka = servers.endpoints.kafka
     deploy(kafka, fresh_registry, partitions_of_the_mesh(kafka))

@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,8 @@ from services.platform.contracts import register_schemas
 from services.platform.deploy import create_topics, deploy, retention_of
 from services.platform.servers import Servers
 
-# Registry has no close(): the garbage collector closes its connection, and Python says so.
-LEFT_OPEN = "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
 pytest_plugins = ["fresh_registry"]
-pytestmark = [pytest.mark.connected, pytest.mark.filterwarnings(LEFT_OPEN)]
+pytestmark = pytest.mark.connected
 ROOT = Path(__file__).resolve().parents[2]
 FILE = "decision.v1.avsc"
 
@@ -38,9 +37,15 @@ def partitions(servers: Servers) -> int:
 
 
 @pytest.fixture(scope="module")
-def deployed(servers: Servers, fresh_registry: str, partitions: int, closed_behind: None) -> str:
+def deployed(servers: Servers, fresh_registry: str, partitions: int) -> str:
     deploy(servers.endpoints.kafka, fresh_registry, partitions)
     return fresh_registry
+
+
+@pytest.fixture
+def registry(deployed: str) -> Iterator[Registry]:
+    with Registry(deployed) as registry:
+        yield registry
 
 
 def changed(**new: Any) -> str:
@@ -68,9 +73,11 @@ def state(servers: Servers, url: str) -> dict[str, Any]:
         policies = [record.value for record in journal.read_to_end()]
     finally:
         journal.close()
+    with Registry(url) as registry:
+        versions = {topic.name: registry.versions(f"{topic.name}-value") for topic in TOPICS}
     return {
         "partitions": {topic.name: len(found[topic.name].partitions) for topic in TOPICS},
-        "versions": {topic.name: Registry(url).versions(f"{topic.name}-value") for topic in TOPICS},
+        "versions": versions,
         "policies": policies,
     }
 
@@ -125,13 +132,13 @@ def test_another_partition_count_is_refused(servers: Servers, deployed: str, par
     assert "\n" not in str(refusal.value)
 
 
-def test_an_id_other_than_the_pinned_one_is_refused(deployed: str) -> None:
+def test_an_id_other_than_the_pinned_one_is_refused(registry: Registry) -> None:
     pins = dict(pinned_ids())
     pins[FILE], pins["score.v1.avsc"] = pins["score.v1.avsc"], pins[FILE]
     with pytest.raises(
         Fatal, match=r"has id \d+ in this registry, schemas/ids.json pins \d+: use a registry of its own"
     ):
-        register_schemas(Registry(deployed), pins)
+        register_schemas(registry, pins)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +151,8 @@ def test_an_id_other_than_the_pinned_one_is_refused(deployed: str) -> None:
         ("an enum's symbols", schema(FILE).text.replace('"decline"', '"refuse"')),
     ],
 )
-def test_an_incompatible_change_is_refused_with_the_reason(deployed: str, change: str, text: str) -> None:
-    registry, subject = Registry(deployed), f"{DECISIONS.name}-value"
+def test_an_incompatible_change_is_refused_with_the_reason(registry: Registry, change: str, text: str) -> None:
+    subject = f"{DECISIONS.name}-value"
     before = registry.versions(subject)
     with pytest.raises(Fatal) as refusal:
         registry.register(subject, text, f"schemas/{FILE}")
@@ -156,15 +163,14 @@ def test_an_incompatible_change_is_refused_with_the_reason(deployed: str, change
     assert registry.versions(subject) == before
 
 
-def test_the_reason_names_what_is_wrong(deployed: str) -> None:
+def test_the_reason_names_what_is_wrong(registry: Registry) -> None:
     text = with_field({"name": "mood", "type": "string", "doc": "None."})
     with pytest.raises(Fatal, match="mood"):
-        Registry(deployed).register(f"{DECISIONS.name}-value", text, f"schemas/{FILE}")
+        registry.register(f"{DECISIONS.name}-value", text, f"schemas/{FILE}")
 
 
-def test_compatibility_reaches_back_to_the_first_version(deployed: str, own_name: str) -> None:
+def test_compatibility_reaches_back_to_the_first_version(registry: Registry, own_name: str) -> None:
     """TRANSITIVE: compatible with the last version alone is not enough."""
-    registry = Registry(deployed)
 
     def record(*fields: dict[str, Any]) -> str:
         return json.dumps({"type": "record", "name": "R", "namespace": "weir.tests", "fields": list(fields)})
@@ -176,13 +182,12 @@ def test_compatibility_reaches_back_to_the_first_version(deployed: str, own_name
         registry.register(own_name, record(base, {"name": "b", "type": "long", "default": 0}), "v3")
 
 
-def test_an_optional_field_more_is_welcome(deployed: str, own_name: str) -> None:
-    registry = Registry(deployed)
+def test_an_optional_field_more_is_welcome(registry: Registry, own_name: str) -> None:
     first = registry.register(own_name, schema(FILE).text, f"schemas/{FILE}")
     text = with_field({"name": "mood", "type": ["null", "string"], "doc": "Mood; null: none.", "default": None})
     assert registry.register(own_name, text, f"schemas/{FILE}") != first
     assert len(registry.versions(own_name)) == 2
 
 
-def test_nothing_is_known_of_a_subject_that_was_never_registered(deployed: str, own_name: str) -> None:
-    assert Registry(deployed).versions(own_name) == {}
+def test_nothing_is_known_of_a_subject_that_was_never_registered(registry: Registry, own_name: str) -> None:
+    assert registry.versions(own_name) == {}
