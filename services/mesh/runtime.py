@@ -63,6 +63,7 @@ class StageRuntime:
         self._clock = clock
         self._telemetry = telemetry
         self._pace = pace
+        self._taken_s = clock.monotonic_s()  # when the latest batch was taken
         self._record_spans = record_spans
         self._handler: Handler
         self._reporter: Reporter | None = None
@@ -122,7 +123,9 @@ class StageRuntime:
 
     def turn(self) -> int:
         """One batch; returns how many records it had."""
-        batch = self._log.poll(self._pace.batch_records_max, 0 if self._is_catching_up else self._pace.batch_wait_ms)
+        pace, passed_ms = self._pace, 1_000 * (self._clock.monotonic_s() - self._taken_s)
+        batch = self._log.poll(pace.batch_records_max, 0 if self._is_catching_up else pace.wait_ms(passed_ms))
+        self._taken_s = self._clock.monotonic_s()
         self._follow_assignment()
         if batch and not self._halted:  # a first poll may bring records before its partitions are paused
             self._process(batch)

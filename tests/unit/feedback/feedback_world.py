@@ -208,7 +208,12 @@ class World:
         )
         log.faults = lambda point: self.faults(point)
         runtime = StageRuntime(
-            FEEDBACK, log, lambda: self.handler(log), self.clock, self.telemetry, pace=AT_ONCE._replace(batch_wait_ms=1)
+            FEEDBACK,
+            log,
+            lambda: self.handler(log),
+            self.clock,
+            self.telemetry,
+            pace=AT_ONCE._replace(batch_wait_ms=1, batch_wait_ms_min=1),
         )
         runtime.begin()
         return runtime

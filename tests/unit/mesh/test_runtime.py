@@ -63,6 +63,29 @@ def test_a_handler_that_has_more_to_catch_up_is_not_kept_waiting_for_records() -
     assert waits == [AT_ONCE.batch_wait_ms, 0, 0, AT_ONCE.batch_wait_ms]
 
 
+def test_the_time_that_a_batch_took_counts_as_waiting_for_the_next() -> None:
+    waits: list[int] = []
+
+    class Watched(MemoryLog):
+        def poll(self, records_max: int, wait_ms: int) -> list[InRecord]:
+            waits.append(wait_ms)
+            return super().poll(records_max, wait_ms)
+
+    class Slow(Echo):
+        def step(self, batch: Sequence[InRecord]) -> list[Emit]:
+            bench.clock.advance_ms(18)
+            return super().step(batch)
+
+    bench = Bench()
+    bench.feed(b"a")
+    log = Watched(bench.broker, bench.stage.name, TOPIC)
+    runtime = StageRuntime(bench.stage, log, lambda: Slow(bench.notes), bench.clock, bench.telemetry)
+    runtime.begin()
+    for _ in range(3):
+        runtime.turn()
+    assert waits == [10, 4, 10]
+
+
 def test_outputs_say_where_they_come_from() -> None:
     bench = Bench(replace(SCORING, lane=1))
     bench.feed(b"a", b"twice", partition=1)
