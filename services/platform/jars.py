@@ -26,6 +26,7 @@ SUMS_FILE = HERE / "jars.sha256"
 KINDS = ("kafka", "registry", "serde", "chart")  # one <kind>.pom.xml each
 UNPACKED = ("registry", "chart")  # kept as what was in their archive, which was checked
 STAMP = "stamp"  # written last: what is unpacked is whole
+CLASSES = "classes"  # beside the kinds; made of their jars, see ``class_archive``
 CHART_FILE = "chart.umd.js"
 _CHART_MEMBERS = (f"dist/{CHART_FILE}", "LICENSE.md")
 FETCH_S_MAX = 600
@@ -63,6 +64,7 @@ def ensure(cache: Path) -> Jars:
             stamp = _stamp(kind)
             if not _has_stamp(cache / kind, stamp):
                 _fetch(kind, cache, sums)
+                shutil.rmtree(cache / CLASSES, ignore_errors=True)
                 (cache / kind / STAMP).write_text(stamp)
             elif kind not in UNPACKED:
                 verify(cache / kind, kind, sums)

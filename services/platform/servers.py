@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.platform import endpoints, jars, kafka_server, redis_server, registry_server
+from services.platform import class_archive, endpoints, jars, kafka_server, redis_server, registry_server
 from services.platform.data_dir import DataDir
 from services.platform.endpoints import Endpoints
+from services.platform.jars import Jars
 from services.platform.ports import HOST, Ports
 from services.platform.supervisor import STOP_S_MAX, Supervisor
 
 NAMES = ("kafka", "redis", "registry")
 START_S_MAX = 60.0  # measured: 4 s; a broker that recovers a large log after a crash takes its time
+
+
+Sharing = Callable[[Jars, str], tuple[str, ...]]  # options of Java for the server of that name
 
 
 class Servers:
@@ -24,10 +28,17 @@ class Servers:
     ``WEIR_REGISTRY_PORT``.
     """
 
-    def __init__(self, data: DataDir, supervisor: Supervisor, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        data: DataDir,
+        supervisor: Supervisor,
+        environ: Mapping[str, str] = os.environ,
+        sharing: Sharing = class_archive.sharing,
+    ) -> None:
         self.data = data
         self.supervisor = supervisor
         self._environ = environ
+        self._sharing = sharing
         self._ports = Ports(environ)
 
     def start(self, limit_s: float = START_S_MAX) -> Endpoints:
@@ -43,11 +54,12 @@ class Servers:
         redis_port = self._ports.lease("redis", redis_server.USUAL_PORT)
         kafka_port = self._ports.lease("kafka", kafka_server.USUAL_PORT)
         controller_port = self._ports.lease("controller", kafka_server.USUAL_CONTROLLER_PORT)
-        self.supervisor.add(registry_server.prepare(self.data, found, registry_port))
+        shared = {name: self._sharing(found, name) for name in class_archive.programs(found)}
+        self.supervisor.add(registry_server.prepare(self.data, found, registry_port, shared["registry"]))
         self.supervisor.add(redis_server.prepare(self.data, redis_port))
         self.supervisor.poll()
         # Behind the others: on the first start it formats its storage, which takes a second that they can use.
-        self.supervisor.add(kafka_server.prepare(self.data, found, kafka_port, controller_port))
+        self.supervisor.add(kafka_server.prepare(self.data, found, kafka_port, controller_port, shared["kafka"]))
         self.supervisor.wait_healthy(NAMES, limit_s)
         self.endpoints = Endpoints(
             kafka=f"{HOST}:{kafka_port}",
@@ -70,7 +82,10 @@ class Servers:
 
 @contextmanager
 def running(
-    path: Path, on_event: Callable[[str, str], None] | None = None, environ: Mapping[str, str] = os.environ
+    path: Path,
+    on_event: Callable[[str, str], None] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    sharing: Sharing = class_archive.sharing,
 ) -> Iterator[Servers]:
     """Run the three servers on the data directory ``path`` for the length of a ``with``; others may join them under
     ``servers.supervisor``.
@@ -79,7 +94,7 @@ def running(
         Fatal: as ``DataDir.open`` and ``Servers.start``.
     """
     with DataDir.open(path) as data:
-        servers = Servers(data, Supervisor(data.logs, data.pids, on_event), environ)
+        servers = Servers(data, Supervisor(data.logs, data.pids, on_event), environ, sharing)
         try:
             servers.start()
             yield servers

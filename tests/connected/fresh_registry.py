@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.platform import registry_server
+from services.platform import class_archive, registry_server
 from services.platform.data_dir import DataDir
 from services.platform.ports import HOST, Ports
 from services.platform.servers import START_S_MAX, Servers
@@ -24,7 +24,8 @@ def fresh_registry(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -
         supervisor.start()
         try:
             port = ports.lease("registry", registry_server.USUAL_PORT)
-            supervisor.add(registry_server.prepare(data, servers.jars, port))
+            sharing = class_archive.sharing(servers.jars, "registry")
+            supervisor.add(registry_server.prepare(data, servers.jars, port, sharing))
             supervisor.wait_healthy(("registry",), START_S_MAX)
             yield f"http://{HOST}:{port}{registry_server.CONFLUENT_API}"
         finally:

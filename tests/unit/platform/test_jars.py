@@ -95,3 +95,19 @@ def test_a_jar_altered_in_the_cache_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "kafka" / jars.STAMP).write_text(jars._stamp("kafka"))
     with pytest.raises(Fatal, match=r"HdrHistogram-2\.2\.2\.jar has sha256"):
         jars.ensure(tmp_path)
+
+
+def test_new_jars_take_the_archives_of_the_old_ones_classes_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in jars.KINDS:
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / jars.STAMP).write_text(jars._stamp(kind))
+    monkeypatch.setattr(jars, "verify", lambda *given: None)
+    monkeypatch.setattr(jars, "_fetch", lambda *given: None)
+    (tmp_path / jars.CLASSES).mkdir()
+    jars.ensure(tmp_path)
+    assert (tmp_path / jars.CLASSES).exists()
+    (tmp_path / "registry" / jars.STAMP).write_text("another version's")
+    jars.ensure(tmp_path)
+    assert not (tmp_path / jars.CLASSES).exists()
