@@ -20,8 +20,7 @@ from weir_process import Up, weir
 from services.mesh.codec import Codec
 from services.mesh.topics import DEAD_LETTERS, DECISIONS, EVENTS_RAW, LABELS
 
-LEFT_OPEN = "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-pytestmark = [pytest.mark.connected, pytest.mark.filterwarnings(LEFT_OPEN), pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(200)]
 
 DECISION = Codec("decision.v1.avsc")
 WAIT_MS = {"weir-deadline-ms": "20000"}
