@@ -43,9 +43,7 @@ from services.mesh.topology import STAGES
 from services.platform.endpoints import Endpoints
 from services.platform.observe import Observer
 
-# The registry's client has no close(): the garbage collector closes its connection, and Python says so.
-LEFT_OPEN = "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-pytestmark = [pytest.mark.connected, pytest.mark.filterwarnings(LEFT_OPEN)]
+pytestmark = pytest.mark.connected
 
 POLICY = Path(__file__).resolve().parents[2] / "schemas/payments/policy.yaml"
 
