@@ -55,16 +55,16 @@ def run(given: argparse.Namespace) -> int:
     endpoints = endpoints_of(given)
     observer = Observer(endpoints.kafka, given.data_dir / "run")
     observer.stages()
-    time.sleep(_BETWEEN_LOOKS_S)
-    stages = observer.stages()
+    looked_s = time.monotonic()
     log = LogReader(endpoints.kafka)
     store = _store(endpoints.redis, log.partitions(EVENTS))
-    capacity = _capacity(log, stages, store)
     lookup_lag = _lookup_lag(log, given)
-    webhooks = webhooks_status(given.data_dir)
+    webhooks, queue = webhooks_status(given.data_dir), queue_status(endpoints.redis)
+    time.sleep(max(0.0, looked_s + _BETWEEN_LOOKS_S - time.monotonic()))
+    stages = observer.stages()
+    capacity = _capacity(log, stages, store)
     ledger = scan(endpoints.kafka, observer.committed()) if given.verify else None
     cases = account_of_cases(endpoints.kafka, observer.taken(REVIEW, DECISIONS)) if given.verify else None
-    queue = queue_status(endpoints.redis)
     if given.json:
         print_json(
             {

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from services.mesh.adapters.kafka_reader import reader_settings
+from services.mesh.adapters.kafka_reader import FROM_FIRST, reader_settings
 from services.mesh.codec import HEADER_BYTES
 from services.mesh.errors import Transient
 from services.mesh.headers import WEIR, find
@@ -158,9 +158,7 @@ def committed_records(
     consumer = Consumer(reader_settings(bootstrap, "weir.scan") | {"queued.min.messages": 100_000})
     try:
         partitions = consumer.list_topics(topic.name, timeout=_LIST_WAIT_S).topics[topic.name].partitions
-        wanted = {
-            p: OFFSET_BEGINNING if starts is None else starts[p] for p in partitions if starts is None or p in starts
-        }
+        wanted = {p: FROM_FIRST if starts is None else starts[p] for p in partitions if starts is None or p in starts}
         consumer.assign([TopicPartition(topic.name, p, offset) for p, offset in wanted.items()])
         waiting = set(wanted)
         heard_s = time.monotonic()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from services.mesh.adapters.kafka_reader import reader_settings
+from services.mesh.adapters.kafka_reader import FROM_FIRST, reader_settings
 from services.mesh.errors import Transient
 
 _BATCH_RECORDS_MAX = 2_000
@@ -30,7 +30,7 @@ class TopicFollower:
         self.partitions = sorted(found)
         self._at_end: set[int] = set()  # no record since the end was last reached
         self.offsets: dict[int, tuple[int, int]] = {}  # partition -> first offset read, and the one after the last
-        self._consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in self.partitions])
+        self._consumer.assign([TopicPartition(topic, p, FROM_FIRST) for p in self.partitions])
 
     def to_end(self) -> Iterator[bytes]:
         """Values not yet read. Raises Transient when the broker stops answering before the end."""

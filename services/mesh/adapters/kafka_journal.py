@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.mesh.adapters.kafka_messages import is_end, is_passing, record_of
-from services.mesh.adapters.kafka_reader import reader_settings
+from services.mesh.adapters.kafka_reader import FROM_FIRST, reader_settings
 from services.mesh.errors import Transient
 from services.mesh.ports import InRecord
 
 # A journal is small; when its end is not reached in this time the broker is not answering.
 END_WAIT_S = 30.0
 _POLL_RECORDS_MAX = 100
+_TURN_S = 0.02  # a call waits so long for a full batch, so the end costs it once
 
 
 class KafkaJournal:
@@ -30,12 +31,12 @@ class KafkaJournal:
         """See the port."""
         self.close()
         self._consumer = Consumer(self._settings)
-        self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        self._consumer.assign([TopicPartition(self._topic, 0, FROM_FIRST)])
         self._ended = False
         records: list[InRecord] = []
         deadline_s = time.monotonic() + END_WAIT_S
         while not self._ended:
-            records += self._consume(0.2)
+            records += self._consume(_TURN_S)
             if time.monotonic() > deadline_s:
                 raise Transient(f"{self._topic}: its end was not reached in {END_WAIT_S:.0f} s")
         return records

@@ -29,6 +29,9 @@ _SILENCE_S_MAX = 10.0
 # Longer than any transaction of ours may stay open (10 s) and the broker's scan for dead ones.
 _SETTLE_WAIT_S = 30.0
 _SETTLE_POLL_S = 0.05
+# From the first record that the log keeps, in a reader that resets to the earliest. librdkafka's OFFSET_BEGINNING means
+# the same, and is looked up half a second after it was assigned.
+FROM_FIRST = 0
 
 
 class KafkaReader:

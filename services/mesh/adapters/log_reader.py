@@ -22,7 +22,7 @@ _BATCH_RECORDS_MAX = 2_000
 _CALL_WAIT_S = 10.0
 # A broker that answers nothing for so long is gone; it says so once a second otherwise.
 _SILENCE_S_MAX = 10.0
-_CONSUME_WAIT_S = 0.1
+_CONSUME_WAIT_S = 0.02  # for a full batch, so the end of what is read costs it once
 
 Offsets = dict[tuple[str, int], int]
 """(topic, partition) -> offset."""
