@@ -35,6 +35,7 @@ from cli_mesh import (
     refused,
     until,
 )
+from command_imports import HEAVY, ON_A_MESH, modules_of
 from confluent_kafka import Producer
 
 from services.cli.__main__ import main
@@ -92,6 +93,7 @@ def test_status_says_who_is_ready_what_is_in_force_and_what_can_be_carried(weir:
     assert stages["features-customer"]["versions"] == {"feature_set": pinned_feature_set().content_hash}
     assert sum(stages["decisions"]["actions"].values()) == EVENTS
     assert found["ready"]
+    assert [found["webhooks"][name] for name in ("instances", "ready", "lag", "subscriptions")] == [1, 1, 0, []]
     views = found["redis"]["views"]
     assert (views["customer"]["entities"], views["customer"]["events"]) == (12, EVENTS)
     assert (views["terminal"]["entities"], views["terminal"]["events"]) == (5, EVENTS)
@@ -105,6 +107,13 @@ def test_status_says_who_is_ready_what_is_in_force_and_what_can_be_carried(weir:
     assert "events/s sustained" in out
     assert f"terminal windows: {EVENTS} events held, 1,024 MiB fit 22,369,620 one by one" in out
     assert "refused: malformed_json 1, out_of_range 1, unknown_field 1" in out
+    assert re.search(r"^webhooks +1/1 +0 .* 0 subscriptions$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", ON_A_MESH)
+def test_a_command_imports_what_it_needs(mesh: Mesh, line: str) -> None:
+    found = modules_of(*line.split(), "--data-dir", str(mesh.data_dir))
+    assert found & HEAVY - ON_A_MESH[line] == set()
 
 
 def test_lookup_answers_for_its_health_as_every_service_does(mesh: Mesh) -> None:

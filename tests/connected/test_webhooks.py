@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cli_mesh import Weir, read_json, refused
 from gateway_client import records_of
+from private_ca import Authority
 from webhook_world import (
     Call,
     Decider,
@@ -234,6 +235,39 @@ def test_a_commit_before_the_answer_would_lose(
                 time.sleep(1.0)
     lost = set(made) - set(events(receiver.taken(f"/{name}")))
     assert keeps or lost, "the control has to lose, or the tests above prove nothing"
+
+
+def test_over_tls_a_receiver_is_told_when_its_certificate_is_right_and_not_before(
+    kafka: str, file: Path, weir: Weir, own_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, strangers = Authority(tmp_path), Authority(tmp_path, "strangers")
+    monkeypatch.setenv("WEIR_WEBHOOKS_CA_FILE", str(ours.file))
+    running_out = ours.server_context("localhost", expired=True)
+    with (
+        Receiver(tls=ours.server_context("localhost")) as good,
+        Receiver(tls=running_out) as expired,
+        Receiver(tls=strangers.server_context("localhost")) as unknown,
+    ):
+        for name, receiver in (("good", good), ("expired", expired), ("unknown", unknown)):
+            subscribe(weir, name, f"{receiver.url}/{name}")
+        assert read_json(weir("test", "good", "--json"))["taken"] is True
+        assert "its certificate is refused: certificate has expired" in refused(weir("test", "expired"))
+        with Webhooks(kafka, file).wait_ready() as process:
+            made = Decider(kafka, own_name).decide(6)
+            until(lambda: set(events(good.taken("/good"))) >= set(made), process.log.read_text)
+            for name in ("expired", "unknown"):
+                down = f'weir_webhook_down{{stage="webhooks",webhook="{name}"}} 1.0'
+                until(lambda line=down: line in process.metrics(), process.log.read_text)
+                assert f"webhook={name} takes nothing" in process.log.read_text()
+            assert "refused: certificate has expired" in process.log.read_text()
+            assert "name it: WEIR_WEBHOOKS_CA_FILE" in process.log.read_text()
+            tries = re.findall(r'attempts_total{result="no answer",stage="webhooks"} (\d+)', process.metrics())
+            assert int(tries[0]) >= 10, "each try is counted"
+            assert (expired.calls, unknown.calls) == ([], []), "nobody of a wrong certificate is told anything"
+            running_out.load_cert_chain(ours.certificate("localhost"))  # they have noticed
+            until(lambda: set(events(expired.taken("/expired"))) == set(made), process.log.read_text)
+            assert unknown.calls == []
+            assert letters_of(kafka, "expired") == letters_of(kafka, "unknown") == []
 
 
 def test_a_process_that_was_thought_dead_is_fenced(kafka: str, file: Path, weir: Weir, own_name: str) -> None:

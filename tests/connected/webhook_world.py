@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -70,7 +71,9 @@ class Reply(NamedTuple):
 class Receiver:
     """An HTTP server that asks ``behave`` what to do, and remembers."""
 
-    def __init__(self, behave: Callable[[Call], Reply] = lambda call: Reply()) -> None:
+    def __init__(
+        self, behave: Callable[[Call], Reply] = lambda call: Reply(), tls: ssl.SSLContext | None = None
+    ) -> None:
         self.behave = behave
         self.calls: list[tuple[Call, Reply]] = []
         self._turn = threading.Lock()
@@ -113,6 +116,9 @@ class Receiver:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://localhost:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def hear(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:

@@ -17,6 +17,18 @@ KAFKA = {"confluent_kafka", "asyncio", "concurrent.futures"}
 RECORDS = KAFKA | {"fastavro", "orjson"}
 REDIS = {"redis", "asyncio", "concurrent.futures", "cryptography", "psutil"}
 
+# Commands of ``tests/connected/test_cli.py`` on its mesh -> what may be imported of what is heavy.
+ON_A_MESH: dict[str, set[str]] = {
+    "status": RECORDS | REDIS | {"prometheus_client", "yaml"},
+    "trace e40": RECORDS | {"prometheus_client"},
+    "dead-letters list": RECORDS,
+    "audit list": RECORDS,
+    "models list": RECORDS,
+    "policy list": RECORDS | {"numpy", "yaml"},
+    "review list": RECORDS | REDIS,
+    "features get customer c3": RECORDS | REDIS | {"yaml"},
+}
+
 _PROBE = """
 import json, sys
 from services.cli.__main__ import main
