@@ -9,12 +9,10 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 
-import faust
-
 from services.drift.application import Worker, follow
 from services.drift.intake import READ
 from services.drift.settings import DriftSettings
-from services.mesh.adapters.faust_worker import committed_app
+from services.mesh.adapters.faust_worker import committed_app, run_worker
 from services.mesh.adapters.health_server import HealthServer
 from services.mesh.adapters.kafka_ends import CommittedEnds
 from services.mesh.adapters.kafka_follower import TopicFollower
@@ -69,10 +67,7 @@ def main() -> None:
     )
     follow(app, worker)
     logging.info("drift health=http://%s:%d", process.health_host, health.port)
-    try:
-        faust.Worker(app, loop=loop, loglevel="INFO", quiet=True, redirect_stdouts=False).execute_from_commandline()
-    finally:
-        health.close()
+    run_worker(app, loop, at_end=health.close)
 
 
 if __name__ == "__main__":

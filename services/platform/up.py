@@ -188,7 +188,9 @@ class _Mesh:
             self._stop_senders()
             self._drain(tail)
             self._look(tail)
-            self._supervisor.stop_children(self._stage_names, self._interrupted.left_s(interrupt.STAGES_BY_S))
+            # Drift may read on while the account is settled, but in the seconds after Ctrl-C the servers need the rest.
+            late = [DRIFT.name] if self._interrupted and self._state_of(DRIFT.name) else []
+            self._supervisor.stop_children(self._stage_names + late, self._interrupted.left_s(interrupt.STAGES_BY_S))
             return self._finish(tail, console)
         finally:
             tail.close()

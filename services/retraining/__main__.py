@@ -7,9 +7,7 @@ import logging
 import os
 import sys
 
-import faust
-
-from services.mesh.adapters.faust_worker import committed_app
+from services.mesh.adapters.faust_worker import committed_app, run_worker
 from services.mesh.adapters.health_server import HealthServer
 from services.mesh.adapters.process import EXIT_CONFIG, EXIT_LATER, ProcessSettings, write_port
 from services.mesh.adapters.system_clock import SystemClock
@@ -43,10 +41,7 @@ def main() -> None:
     app = committed_app(RETRAINING.name, process.kafka, str(settings.directory / "faust"))
     follow(app, desk)
     logging.info("retraining health=http://%s:%d champion=%s", process.health_host, health.port, desk.state.champion)
-    try:
-        faust.Worker(app, loop=loop, loglevel="INFO", quiet=True, redirect_stdouts=False).execute_from_commandline()
-    finally:
-        health.close()
+    run_worker(app, loop, at_end=health.close)
 
 
 if __name__ == "__main__":

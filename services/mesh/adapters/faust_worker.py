@@ -8,8 +8,10 @@ repeats. Its tables, web server, leader election and topic creation are off: no 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import faust
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -20,6 +22,8 @@ from services.mesh.errors import Transient
 # Well below the 300 s after which Faust says that a stream hangs; a worker stuck for so long is put out of its group.
 _POLL_INTERVAL_S_MAX = 120.0
 _SESSION_S = 15.0
+# For tasks that are told to end when everything has stopped.
+_TASKS_S_MAX = 0.5
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):
@@ -72,6 +76,37 @@ def committed_app(name: str, kafka: str, data_dir: str) -> faust.App:
     )
     app.transport = _CommittedTransport(app.conf.broker_consumer, app)
     return app
+
+
+class _Worker(faust.Worker):
+    """Ends when its application has stopped. Faust sleeps for one to two seconds then, of the three that a stop has."""
+
+    def _shutdown_loop(self) -> None:
+        loop = self.loop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_TASKS_S_MAX))
+        if self.crash_reason:
+            raise self.crash_reason
+
+
+def run_worker(app: faust.App, loop: asyncio.AbstractEventLoop, at_end: Callable[[], None]) -> NoReturn:
+    """Work until SIGTERM; then the process ends, with ``at_end`` as the last thing that it does.
+
+    What still runs in a thread is not waited for: a question to the broker, a rebuild of state. An append may be in the
+    log then or not, as after a crash; the next start reads which.
+    """
+    status: Any = 0
+    try:
+        _Worker(app, loop=loop, loglevel="INFO", quiet=True, redirect_stdouts=False).execute_from_commandline()
+    except SystemExit as ended:
+        status = ended.code
+    finally:
+        at_end()
+    logging.shutdown()
+    os._exit(int(status or 0))
 
 
 def start_at(kafka: str, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
