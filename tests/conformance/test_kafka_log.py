@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 from log_worlds import OPENED, PARTITIONS, KafkaLogWorld, Member, until
 
+from services.mesh.adapters.kafka_follower import TopicFollower
+from services.mesh.adapters.kafka_journal import KafkaJournal
 from services.mesh.adapters.kafka_log import KafkaLog
 from services.mesh.errors import Fatal, Transient
 from services.mesh.ports import CommittedOffset, OutRecord
@@ -83,6 +86,16 @@ def test_a_replay_from_before_the_log_begins_is_fatal_from_0_it_is_not(world: Ka
     with pytest.raises(Fatal, match="rebuilt from what there is"):
         list(log.read(0, 2, 8))
     assert [record.offset for batch in log.read(0, 0, 8) for record in batch] == [5, 6, 7]
+
+
+def test_who_reads_a_whole_topic_begins_where_the_log_begins(world: KafkaLogWorld) -> None:
+    world.produce(0, [b"%d" % number for number in range(10)])
+    forget_below(world, 0, 5)
+    journal = KafkaJournal(world.bootstrap, world.input, "journal")
+    assert [record.value for record in journal.read_to_end()] == [b"%d" % number for number in range(5, 10)]
+    journal.close()
+    with closing(TopicFollower(world.bootstrap, world.input, "follower")) as follower:
+        assert sorted(follower.to_end()) == [b"%d" % number for number in range(5, 10)]
 
 
 def test_an_output_that_is_too_large_is_fatal_and_takes_its_transaction_along(world: KafkaLogWorld) -> None:
