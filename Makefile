@@ -40,7 +40,7 @@ run: setup ## the mesh on your machine, until its input is decided, the time is 
 	@exec $(WEIR) up $(FLAGS)
 
 test: setup $(BROWSER) ## everything, on the real broker, Redis and registry
-	@$(VENV)/bin/pytest --numprocesses 3 --dist worksteal -m "not alone" tests
+	@$(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	@exec $(VENV)/bin/pytest -m alone tests
 
 check: $(VENV)/stamp ## before each commit: format, lint, types, walls, unit tests

@@ -159,7 +159,8 @@ class Trial:
         given = self._given
         analyst = Analyst(self._kafka, outcomes_share, given.seed)
         analyst.start()
-        arguments = ("--input", given.input) if given.input else ("--days", str(days), "--dirty", str(given.dirty))
+        world = ("--days", str(days), "--dirty", str(given.dirty), "--customers", str(given.customers))
+        arguments = ("--input", given.input) if given.input else world
         spec = simulator_spec(self._servers.data, self._servers.endpoints, (*arguments, "--speed", "max"))
         self._senders += 1
         sender = replace(spec, name=f"{spec.name}-{self._senders}")
@@ -357,6 +358,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--dirty", type=float, default=0.02, help="share of late, repeated, conflicting, broken records (default: 0.02)"
     )
+    add("--customers", type=int, default=5_000, help="in the simulated world (default: 5000)")
     add("--instances", type=int, default=3, help="processes of each stage (default: 3)")
     add("--partitions", type=int, default=DATA_PARTITIONS_DEFAULT)
     add("--kills", type=int, default=20)

@@ -21,6 +21,13 @@ def pytest_configure() -> None:
         os.environ.pop(name, None)
     # Brokers that live a minute: what the optimising compiler would spend is never earned back.
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+    # Hundreds of processes, each of which would translate the same modules again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Meshes first: what takes a minute must not be begun when the other workers have nothing left."""
+    items.sort(key=lambda item: item.path.parent.name != "connected")
 
 
 @pytest.fixture(scope="session")

@@ -64,8 +64,9 @@ def simulator_spec(data: DataDir, endpoints: Endpoints, arguments: tuple[str, ..
         stop_order=SENDERS_STOP,
         stop_s_max=2.5,  # what is not acknowledged by then is looked for at the next start
         once=True,
-        # It ends when the broker is away for long, and goes on where it was; a fault in the input comes again.
+        # It ends when the broker is away for long, and goes on where it was; a fault in the input would come again.
         unhealthy_starts_max=8,
+        config_restarts_max=0,
         error_marks=("simulator:",),
     )
 

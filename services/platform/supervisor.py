@@ -60,6 +60,7 @@ class ChildSpec:
     stop_order: int = 0  # lower stops first; equal ones stop together
     stop_s_max: float = 5.0  # from SIGTERM to SIGKILL
     silent_s_max: float | None = None  # healthy once, then silent for so long: killed and restarted; None: never
+    config_restarts_max: int = CONFIG_RESTARTS_MAX  # give up when it says once more that its configuration is at fault
     unhealthy_starts_max: int | None = None  # give up after so many deaths without ever being healthy; None: never
     once: bool = False  # healthy when it has ended with status 0; any other status is a death
     error_marks: tuple[str, ...] = ()  # a log line with one of these says more than the last line
@@ -293,7 +294,7 @@ class Supervisor:
         child.unhealthy_starts += child.healthy_s is None
         delay_s = child.backoff.delay_s(healthy_s, config_error=is_config_error)
         starts_max = child.spec.unhealthy_starts_max
-        if child.backoff.config_deaths > CONFIG_RESTARTS_MAX or (
+        if child.backoff.config_deaths > child.spec.config_restarts_max or (
             starts_max is not None and child.unhealthy_starts >= starts_max
         ):
             child.state = State.FAILED

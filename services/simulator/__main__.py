@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from dataclasses import asdict
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from services.mesh.errors import Fatal, WeirError
+from services.mesh.errors import Fatal, Transient, WeirError
 from services.mesh.topics import DECISIONS, EVENTS_RAW, OUTCOMES, OUTCOMES_RAW, TOPICS
 from services.mesh.topology import DRIFT, EVENT_CHAIN, FEEDBACK, OUTCOME_INTAKE, RETRAINING, Stage
 from services.simulator.analysts import Analysts
@@ -185,7 +186,7 @@ async def _first(following: asyncio.Event, follower: asyncio.Task[None]) -> None
     if follower.done():
         follower.result()
     if not following.is_set():
-        raise Fatal(f"decisions.v1: cannot be read within {FOLLOW_S_MAX:.0f} s; is the broker healthy?")
+        raise Transient(f"decisions.v1: cannot be read within {FOLLOW_S_MAX:.0f} s; is the broker healthy?")
 
 
 async def _unless_failed(sending: asyncio.Task[None], *helpers: asyncio.Task[None]) -> None:
@@ -221,13 +222,16 @@ def _say(sender: Sender, ledger: Ledger, source: Source, start: Checkpoint, *, d
 
 
 def main() -> int:
-    """Exit status 0 when everything that was to be sent is sent, or sending was stopped."""
+    """Exit status 0 when everything that was to be sent is sent, or sending was stopped.
+
+    78 (EX_CONFIG) when the input or the settings are at fault, and would be again; 75 (EX_TEMPFAIL) when the broker is.
+    """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say of a failure, our own error says
     try:
         asyncio.run(send(read_settings()))
     except WeirError as error:
         sys.stderr.write(f"simulator: {error}\n")
-        return 1
+        return os.EX_CONFIG if isinstance(error, Fatal) else os.EX_TEMPFAIL
     return 0
 
 

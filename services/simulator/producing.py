@@ -14,7 +14,7 @@ from zlib import crc32
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from services.mesh.errors import Fatal
+from services.mesh.errors import Fatal, Transient
 from services.mesh.partitioner import Partitioner
 from services.mesh.topics import RAW_BYTES_MAX
 
@@ -26,7 +26,7 @@ Acknowledged = Callable[[int], None]
 
 
 async def open_producer(kafka: str) -> AIOKafkaProducer:
-    """A started producer; Fatal when the broker cannot be reached."""
+    """A started producer; Transient when the broker cannot be reached."""
     producer = AIOKafkaProducer(
         bootstrap_servers=kafka,
         client_id="simulator",
@@ -42,7 +42,7 @@ async def open_producer(kafka: str) -> AIOKafkaProducer:
         await producer.start()
     except KafkaConnectionError as error:
         await producer.stop()
-        raise Fatal(f"kafka={kafka}: cannot be reached ({error}); is the mesh up (weir up)?") from error
+        raise Transient(f"kafka={kafka}: cannot be reached ({error}); is the mesh up (weir up)?") from error
     return producer
 
 
@@ -96,7 +96,8 @@ class TopicWriter:
             try:
                 future = await self._producer.send_batch(batch, self.topic, partition=partition)
             except KafkaError as error:
-                raise Fatal(f"{self.topic}[{partition}]: not delivered ({error!r}); is the broker healthy?") from error
+                told = f"{self.topic}[{partition}]: not delivered ({error!r}); is the broker healthy?"
+                raise Transient(told) from error
             future.add_done_callback(lambda done, acknowledged=acknowledged: self._done(done, acknowledged))
             start = end
 

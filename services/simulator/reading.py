@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from services.mesh.adapters.aiokafka_closing import let_go
 from services.mesh.adapters.aiokafka_reading import Isolation, groupless_consumer
-from services.mesh.errors import Fatal
+from services.mesh.errors import Transient
 
 FETCH_WAIT_MS = 100
 FETCH_BYTES_MIN = 65_536  # with the wait: whatever came in a tenth of a second, in one answer
@@ -18,7 +18,7 @@ FETCH_BYTES_MIN = 65_536  # with the wait: whatever came in a tenth of a second,
 
 @asynccontextmanager
 async def reader(kafka: str, isolation: Isolation) -> AsyncIterator[Any]:
-    """A started consumer without topics; Fatal when the broker cannot be reached."""
+    """A started consumer without topics; Transient when the broker cannot be reached."""
     consumer = groupless_consumer(
         kafka,
         "simulator",
@@ -31,7 +31,7 @@ async def reader(kafka: str, isolation: Isolation) -> AsyncIterator[Any]:
         await consumer.start()
     except KafkaConnectionError as error:
         await let_go(consumer.stop)
-        raise Fatal(f"kafka={kafka}: cannot be reached ({error}); is the mesh up (weir up)?") from error
+        raise Transient(f"kafka={kafka}: cannot be reached ({error}); is the mesh up (weir up)?") from error
     try:
         yield consumer
     finally:
@@ -39,8 +39,8 @@ async def reader(kafka: str, isolation: Isolation) -> AsyncIterator[Any]:
 
 
 async def require_topics(kafka: str, names: Sequence[str]) -> None:
-    """Fatal when the broker lacks one of ``names``."""
+    """Transient when the broker lacks one of ``names``."""
     async with reader(kafka, "read_committed") as consumer:
         missing = sorted(set(names) - await consumer.topics())
     if missing:
-        raise Fatal(f"kafka={kafka}: no topic {', '.join(missing)}; create the topics first (weir up does)")
+        raise Transient(f"kafka={kafka}: no topic {', '.join(missing)}; create the topics first (weir up does)")

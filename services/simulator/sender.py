@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from services.mesh.errors import Fatal
+from services.mesh.errors import Transient
 from services.simulator.feed import Feed, Slice
 from services.simulator.flight import Flight
 from services.simulator.holding import Holds
@@ -246,8 +246,8 @@ class Sender:
         for writer in (self._events, self._outcomes):
             if writer.failure is not None:
                 self.counts.failed += 1
-                raise Fatal(f"{writer.topic}: not delivered ({writer.failure!r}); is the broker healthy?")
+                raise Transient(f"{writer.topic}: not delivered ({writer.failure!r}); is the broker healthy?")
         if self._ledger.idle:
             self._acknowledged_s = time.monotonic()
         elif (quiet_s := time.monotonic() - self._acknowledged_s) > STUCK_S_MAX:
-            raise Fatal(f"{self._events.topic}: no acknowledgement for {quiet_s:.0f} s; is the broker up?")
+            raise Transient(f"{self._events.topic}: no acknowledgement for {quiet_s:.0f} s; is the broker up?")

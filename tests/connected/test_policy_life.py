@@ -65,7 +65,7 @@ class Stream(threading.Thread):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     data = tmp_path_factory.mktemp("policy") / "data"
-    with Up(data, "--no-input", "--without", "gateway,console,review,drift,webhooks") as up:
+    with Up(data, "--no-input", "--without", "gateway,console,review,drift,retraining,webhooks") as up:
         up.wait_ready()
         yield data
         up.interrupt(signal.SIGTERM, group=False)

@@ -43,7 +43,7 @@ WAIT_S_MAX = 60.0
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     data = tmp_path_factory.mktemp("review") / "data"
-    with Up(data, "--no-input", "--without", "gateway,console,drift,webhooks") as up:
+    with Up(data, "--no-input", "--without", "gateway,console,drift,retraining,webhooks") as up:
         up.wait_ready()
         yield data
         up.interrupt(signal.SIGTERM, group=False)

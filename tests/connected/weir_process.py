@@ -21,7 +21,7 @@ READY_S_MAX = 180.0  # measured: 9 on a quiet machine
 STOP_S_MAX = 10.0  # what people are promised
 NOBODY_LOOKS = (
     "--without",
-    "gateway,console,review,lookup,drift,webhooks",
+    "gateway,console,review,lookup,drift,retraining,webhooks",
 )  # processes that a test would start for nothing
 
 
@@ -90,6 +90,13 @@ class Up:
         self.wait_for(r"\bready: Kafka")
         found: dict[str, Any] = json.loads((self.data / "endpoints.json").read_text())
         assert found["ready"] is True
+        return found
+
+    def verified(self) -> dict[str, Any]:
+        """The account of the whole log, without the limit in seconds that a stop sets to a summary."""
+        asked = weir("status", "--verify", "--json", "--data-dir", self.data)
+        assert asked.returncode == 0, asked.stderr
+        found: dict[str, Any] = json.loads(asked.stdout)["verified"]
         return found
 
     def wait_idle(self) -> dict[str, Any]:

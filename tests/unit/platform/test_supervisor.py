@@ -210,6 +210,15 @@ def test_a_fatal_error_is_tried_five_more_times_and_then_reported(supervisor: Su
         supervisor.poll()
 
 
+def test_a_fatal_error_that_cannot_heal_is_reported_at_once(supervisor: Supervisor, events: Events) -> None:
+    code = "import sys; print('payments.csv:7: not sorted'); sys.exit(78)"
+    supervisor.add(ChildSpec(name="simulator", argv=python(code), once=True, config_restarts_max=0))
+    supervisor.start()
+    with pytest.raises(Fatal, match=r"^simulator failed: payments.csv:7: not sorted$"):
+        poll_until(supervisor, lambda: False)
+    assert not [what for _, what in events if "restart in" in what]
+
+
 def test_a_server_that_never_comes_up_is_given_up_with_its_error(supervisor: Supervisor) -> None:
     code = "print('10:00 ERROR the log is corrupt'); print('shut down completed'); raise SystemExit(1)"
     spec = ChildSpec(

@@ -12,7 +12,7 @@ import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from services.mesh.errors import Fatal
+from services.mesh.errors import Transient
 from services.mesh.partitioner import Partitioner
 from services.simulator.delays import Delays
 from services.simulator.feed import Feed
@@ -214,7 +214,7 @@ def test_what_the_log_holds_from_before_a_crash_is_not_sent_again() -> None:
 
 def test_an_undeliverable_record_ends_the_run_with_its_cause() -> None:
     run = bench(log=MemoryLog(failure=RuntimeError("disk full")))
-    with pytest.raises(Fatal, match=r"events: not delivered.*disk full"):
+    with pytest.raises(Transient, match=r"events: not delivered.*disk full"):
         asyncio.run(run_for(run))
     assert run.ledger.checkpoint.sent == 0
 
