@@ -135,7 +135,8 @@ def test_a_dirty_file_sent_twice_leaves_one_decision_an_id_and_every_reject_with
         sent = weir("send", once_more, "--data-dir", data, "--json")
         assert sent.returncode == 0, sent.stderr
         assert json.loads(sent.stdout)["acknowledged"] == len(fates.lines)
-        status = mesh.wait_idle()
+        mesh.wait_idle()
+        status = json.loads(weir("status", "--json", "--data-dir", data).stdout)
         assert status["ready"]
         assert status["stages"][0]["stage"] == "ingestion"
         repeats = fates.send_again()
