@@ -157,7 +157,7 @@ class Process:
         telemetry = _telemetry(self.stage.name, mesh.clock)
         make = mesh.handlers(self.stage, log, telemetry, self.faults)
         self._runtime = mesh.make_runtime(
-            self.stage, log, make, mesh.clock, telemetry, pace=AT_ONCE._replace(batch_wait_ms=1, batch_wait_ms_min=1)
+            self.stage, log, make, mesh.clock, telemetry, pace=AT_ONCE._replace(batch_wait_ms=1)
         )
         return self._runtime
 

@@ -213,7 +213,7 @@ class World:
             lambda: self.handler(log),
             self.clock,
             self.telemetry,
-            pace=AT_ONCE._replace(batch_wait_ms=1, batch_wait_ms_min=1),
+            pace=AT_ONCE._replace(batch_wait_ms=1),
         )
         runtime.begin()
         return runtime
