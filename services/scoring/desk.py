@@ -19,6 +19,7 @@ from services.mesh.errors import Poison
 from services.mesh.feature_set import FeatureSetPin
 from services.mesh.manifest import Manifest
 from services.mesh.model_registry import Canary
+from services.mesh.niceness import LAST
 from services.mesh.ports import Clock, InRecord, Journal
 from services.mesh.records import ModelRelease
 from services.mesh.telemetry import StageTelemetry
@@ -27,6 +28,9 @@ from services.scoring.probation import Probation
 from services.scoring.roster import Roster
 
 _SETTLE_POLL_S = 0.02
+# Models that passed their trial and left: a rollback, or one that changes places, serves at the next batch. Two are the
+# champion before and the one that was tried against it; each is a few megabytes.
+_SPARE_MAX = 2
 
 
 class _Trial(NamedTuple):
@@ -60,6 +64,7 @@ class ModelDesk:
         self._roster = Roster()
         self._loaded: dict[str, Scorer] = {}
         self._trial: _Trial | None = None
+        self._trial_niceness = 0  # at the start all wait for it; later it steps back behind the batches
         self.champion: Scores = bootstrap
         self.challengers: list[Scorer] = []
         self.canary: Canary | None = None  # one of the challengers, which serves a share of the customers
@@ -70,6 +75,7 @@ class ModelDesk:
         while not self._settle():
             self._telemetry.alive()
             self._clock.sleep_s(_SETTLE_POLL_S)
+        self._trial_niceness = LAST
         self._telemetry.in_force("model", self.champion.version)
 
     def turn(self) -> None:
@@ -119,7 +125,8 @@ class ModelDesk:
                 manifest = verify(bundle, self._keys, self._features.content_hash, self._features.names)
                 if manifest.model_version != version:
                     raise BundleRefused(Refusal.MALFORMED_MANIFEST, f"its manifest says {manifest.model_version}")
-                self._trial = _Trial(version, bundle, manifest, Probation(bundle, manifest))
+                probation = Probation(bundle, manifest, niceness=self._trial_niceness)
+                self._trial = _Trial(version, bundle, manifest, probation)
             if not self._trial.probation.passed():
                 return False
             self._loaded[version] = Scorer(self._trial.manifest, bundle.model, bundle.fallback)
@@ -141,13 +148,17 @@ class ModelDesk:
         self.challengers = [self._loaded[v] for v in beside]
         canary = self._roster.canary()
         self.canary = canary if canary is not None and canary.model_version in beside else None
-        kept = {champion.version, *beside}
-        self._loaded = {v: scorer for v, scorer in self._loaded.items() if v in kept}
+        self._loaded = self._kept({champion.version, *beside})
         if champion.version != self.champion.version:
             logging.info("model %s serves from now on, in place of %s", champion.version, self.champion.version)
             self._telemetry.metrics.add("weir_model_swaps", 1)
             self._telemetry.in_force("model", champion.version)
         self.champion = champion
+
+    def _kept(self, in_force: set[str]) -> dict[str, Scorer]:
+        """Those that left last, then those in force: the first ones left longest ago."""
+        spare = [version for version in self._loaded if version not in in_force][-_SPARE_MAX:]
+        return {v: self._loaded[v] for v in (*spare, *(v for v in self._loaded if v in in_force))}
 
     def _refused(self, version: str, why: str) -> None:
         logging.error("model %s refused, %s goes on: %s", version, self.champion.version, why)

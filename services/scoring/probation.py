@@ -43,7 +43,7 @@ class Limits:
 class Probation:
     """One child, started by the constructor. `passed` never blocks, so that scoring goes on meanwhile."""
 
-    def __init__(self, bundle: Bundle, manifest: Manifest, limits: Limits | None = None) -> None:
+    def __init__(self, bundle: Bundle, manifest: Manifest, limits: Limits | None = None, *, niceness: int = 0) -> None:
         """``manifest`` is what `verify` returned for ``bundle``: only verified bytes are handed on."""
         self._version = manifest.model_version
         self._limits = limits or Limits()
@@ -61,6 +61,7 @@ class Probation:
                 env=_environment(self._limits),
                 start_new_session=True,  # a Ctrl-C meant for the service is not one for its child
             )
+        os.setpriority(os.PRIO_PROCESS, self._child.pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
         self._deadline_s = time.monotonic() + self._limits.wall_s_max
 
     def passed(self) -> bool:

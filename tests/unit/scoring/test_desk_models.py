@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 from model_releases import Shelf, bundle_of, other_bytes
+
+from services.mesh.niceness import LAST
+
+NICENESS_MAX = 19  # of Linux
 
 
 def test_before_the_first_model_bootstrap_serves() -> None:
@@ -117,6 +122,43 @@ def test_retiring_brings_back_the_one_before() -> None:
     shelf.publish("m2", "retire")
     shelf.settle(desk)
     assert desk.champion.version == "m1"
+
+
+def test_a_rollback_to_the_one_before_needs_no_second_trial() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    for version in ("m1", "m2"):
+        shelf.publish(version, "promote", bundle_of(version))
+        shelf.settle(desk)
+    shelf.publish("m1", "rollback")
+    desk.turn()
+    assert desk.champion.version == "m1"
+    shelf.publish("m2", "promote")
+    desk.turn()
+    assert desk.champion.version == "m2"
+
+
+def test_of_the_models_that_left_the_last_two_stay_loaded() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    for version in ("m1", "m2", "m3", "m4"):
+        shelf.publish(version, "promote", bundle_of(version))
+        shelf.settle(desk)
+    assert list(desk._loaded) == ["m2", "m3", "m4"]
+    shelf.publish("m2", "promote")
+    desk.turn()
+    assert list(desk._loaded) == ["m3", "m4", "m2"]
+
+
+def test_only_the_start_waits_for_a_trial_later_ones_step_back_behind_the_batches() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    desk.turn()
+    assert desk._trial is not None
+    niceness = psutil.Process(desk._trial.probation._child.pid).nice()
+    assert niceness == min(psutil.Process().nice() + LAST, NICENESS_MAX)
+    shelf.settle(desk)
 
 
 def test_a_challenger_on_trial_does_not_hold_up_the_champion() -> None:
