@@ -107,7 +107,7 @@ class Registry:
         if release["move"] in ("note", "retire"):
             return
         known = self.bundles.pop(version, None)
-        released = bundle_of(release) or known
+        released = known or bundle_of(release)  # the same bytes, and who holds the first ones sees that
         assert released is not None
         self.bundles[version] = released
 

@@ -108,11 +108,13 @@ class ModelDesk:
         while True:
             champion, beside = self._roster.champion(), self._roster.beside()
             missing = [v for v in (champion, *beside) if v is not None and v not in self._loaded]
-            self._end_trial_unless(missing[0] if missing else None)
+            self._end_trial(missing)
             if champion is None or champion in self._loaded:
                 # Not held up by a challenger that is still on trial.
                 self._put_in_force(champion, [v for v in beside if v in self._loaded])
             if not missing:
+                if self._trial is not None:
+                    self._try(self._trial.version)
                 return True
             if not self._try(missing[0]):
                 return False
@@ -136,10 +138,17 @@ class ModelDesk:
         self._trial = None
         return True
 
-    def _end_trial_unless(self, version: str | None) -> None:
-        """End a trial whose outcome nobody waits for any more, or whose bundle was released anew with other bytes."""
+    def _end_trial(self, missing: list[str]) -> None:
+        """End a trial when another is to come first, or when its bundle is retired or was released with other bytes.
+
+        One that nobody waits for right now goes on: its version may be between two places, and a trial that began
+        anew at each of its moves would never end.
+        """
         trial = self._trial
-        if trial is not None and (trial.version != version or self._roster.bundles[version] is not trial.bundle):
+        if trial is None:
+            return
+        is_known = self._roster.bundles.get(trial.version) is trial.bundle
+        if not is_known or (missing and missing[0] != trial.version):
             trial.probation.close()
             self._trial = None
 

@@ -113,6 +113,42 @@ def test_a_trial_that_nobody_waits_for_ends() -> None:
     assert desk.champion.version == "bootstrap"
 
 
+def test_a_trial_goes_on_while_its_version_is_between_two_places() -> None:
+    """Promoting another and challenging with this one are two records: a poll may bring the first alone."""
+    shelf = Shelf()
+    shelf.publish("m1", "promote", bundle_of("m1"))
+    desk = shelf.desk()
+    shelf.publish("m2", "promote", bundle_of("m2"))
+    desk.turn()
+    assert desk._trial is not None
+    first = desk._trial.probation
+    for version in ("m1", "m2"):
+        shelf.publish(version, "promote", bundle_of(version))  # the same bytes once more
+        desk.turn()
+        assert desk._trial is not None
+        assert desk._trial.probation is first
+    shelf.publish("m1", "rollback")
+    shelf.settle(desk)
+    assert desk.champion.version == "m1"
+    shelf.publish("m2", "promote")
+    desk.turn()
+    assert desk.champion.version == "m2", "its trial was not wasted"
+
+
+def test_a_champion_on_trial_comes_before_a_challenger() -> None:
+    shelf = Shelf()
+    desk = shelf.desk()
+    shelf.publish("m1", "challenge", bundle_of("m1"))
+    desk.turn()
+    shelf.publish("m2", "promote", bundle_of("m2"))
+    desk.turn()
+    assert desk._trial is not None
+    assert desk._trial.version == "m2"
+    shelf.settle(desk)
+    assert desk.champion.version == "m2"
+    assert [challenger.version for challenger in desk.challengers] == ["m1"]
+
+
 def test_retiring_brings_back_the_one_before() -> None:
     shelf = Shelf()
     shelf.publish("m1", "promote", bundle_of("m1"))
