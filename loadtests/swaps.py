@@ -2,12 +2,12 @@
 
     python -m loadtests.swaps [--swaps 1000] [--rate 1000] [--swaps-per-s 10]
 
-A real broker and the real scoring process. Vectors go in at a fixed rate, first without swaps (after a warm-up), then
-while two models take turns in serving, each beside the other; after every fiftieth swap comes a model that was never
-seen, which passes its trial in a child process and serves from the next turn on. Moves go on until the stage has
-counted so many swaps: those between the same two batches are one, as are those that wait for a trial. Every score is
-worked out again from the vector and the model that it names, to the bit: a score made by a mix is nobody's. Latency is
-from the broker's append of the vector to its append of the score, which one clock measures.
+A real broker and the real scoring process. Vectors go in at a fixed rate, without swaps (after a warm-up, and once more
+at the end) and while two models take turns in serving, each beside the other; after every fiftieth swap comes a model
+that was never seen, which passes its trial in a child process and serves from the next turn on. Moves go on until the
+stage has counted so many swaps: those between the same two batches are one, as are those that wait for a trial. Every
+score is worked out again from the vector and the model that it names, to the bit: a score made by a mix is nobody's.
+Latency is from the broker's append of the vector to its append of the score, which one clock measures.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Found:
     served: int  # distinct models
     swaps: float  # counted by the stage itself
     refused: float
-    latency_ms_before: tuple[float, float]  # p50, p99 without swaps
+    latency_ms_calm: tuple[float, float]  # p50, p99 without swaps, before them and after
     latency_ms_during: tuple[float, float]
     rss_mb_first: float  # after the first tenth of the swaps
     rss_mb_last: float
@@ -151,7 +151,7 @@ class Bench:
         """The one beside serves, and the other way round; now and then somebody new."""
         before, self.champion = self.champion, self.other
         self.other = before
-        self.move(("promote", *self.champion), ("challenge", *before))
+        self.move(("promote", self.champion[0], None), ("challenge", before[0], None))
         if number % NEW_EVERY == NEW_EVERY - 1:
             leaving, self.other = self.other, self.models.new()
             self.move(("retire", leaving[0], None), ("challenge", *self.other))
@@ -241,6 +241,8 @@ def measure(kafka: str, path: Path, swaps: int, rate: float, swaps_per_s: float,
         bench.send(0, rate, swaps_per_s, max(1, swaps // 10))
         rss_mb_first = bench.rss_mb()
         bench.send(0, rate, swaps_per_s, swaps - max(1, swaps // 10))
+        moved = bench.sent
+        bench.send(quiet_s, rate)
         found = bench.scores()
         rss_mb_last = bench.rss_mb()
         counted, refused = bench.counted(), bench.metric("weir_models_refused_total")
@@ -257,8 +259,8 @@ def measure(kafka: str, path: Path, swaps: int, rate: float, swaps_per_s: float,
         served=len({version for _, version, *_ in found}),
         swaps=counted,
         refused=refused,
-        latency_ms_before=_percentiles([ms for event, *_, ms in found if warm <= event < calm]),
-        latency_ms_during=_percentiles([ms for event, *_, ms in found if event >= calm]),
+        latency_ms_calm=_percentiles([ms for event, *_, ms in found if warm <= event < calm or event >= moved]),
+        latency_ms_during=_percentiles([ms for event, *_, ms in found if calm <= event < moved]),
         rss_mb_first=rss_mb_first,
         rss_mb_last=rss_mb_last,
     )
@@ -270,7 +272,7 @@ def main() -> int:
     parser.add_argument("--swaps", type=int, default=1_000)
     parser.add_argument("--rate", type=float, default=1_000.0, help="vectors a second (default 1000)")
     parser.add_argument("--swaps-per-s", type=float, default=10.0, help="moves a second (default 10)")
-    parser.add_argument("--quiet-s", type=float, default=20.0, help="seconds without swaps, twice (default 20)")
+    parser.add_argument("--quiet-s", type=float, default=20.0, help="seconds without swaps, three times (default 20)")
     given = parser.parse_args()
     path = Path(tempfile.mkdtemp(prefix="weir-swaps-"))
     environ = {name: value for name, value in os.environ.items() if not re.fullmatch("WEIR_[A-Z]+_PORT", name)}
