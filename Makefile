@@ -84,6 +84,6 @@ $(JARS): $(VENV)/stamp $(PINS)
 	@$(PYTHON) -m services.platform.jars
 
 # After the jars and not whenever their stamp is newer, which every start touches; new jars remove this one's.
-$(CLASSES): $(VENV)/stamp $(PINS) $(wildcard services/platform/class_archive*.py) | $(JARS)
+$(CLASSES): $(VENV)/stamp $(PINS) $(wildcard services/platform/class_archive*.py services/platform/*_server.py) | $(JARS)
 	@echo "weir: the servers' classes, so that they start in half the time"
 	@$(PYTHON) -m services.platform.class_archive_making

@@ -16,4 +16,4 @@ def test_what_was_waited_already_counts_unless_the_stage_is_busy(passed_ms: floa
 
 @pytest.mark.parametrize("passed_ms", [0, 99, 5_000])
 def test_who_is_in_no_hurry_always_waits(passed_ms: float) -> None:
-    assert TOGETHER.wait_ms(passed_ms) == 100
+    assert TOGETHER.wait_ms(passed_ms) == 250
