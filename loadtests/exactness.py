@@ -327,6 +327,7 @@ def report(given: argparse.Namespace, trial: Trial, verdict: Verdict) -> None:
         f"{verdict.comparisons['terminal'].labels:,} labels"
     )
     outcomes = ledger.outcomes
+    assert outcomes is not None, "without a deadline there is time for all"
     _say(
         f"outcomes accepted {outcomes.accepted:,}: joined {outcomes.joined:,}, pending {outcomes.pending:,}, orphans "
         f"{sum(outcomes.orphans.values()):,}; lost {outcomes.lost}, in two places {outcomes.doubled}"

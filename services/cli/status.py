@@ -250,6 +250,7 @@ def _show_ledger(ledger: Ledger) -> None:
         f"duplicates {ledger.duplicates}, without an accepted event {ledger.strangers}"
     )
     told = ledger.outcomes
+    assert told is not None, "without a deadline there is time for all"
     print_line(
         f"outcomes: {told.accepted:,} accepted, {told.joined:,} joined, {told.pending:,} pending, "
         f"{sum(told.orphans.values()):,} orphans; lost {told.lost}, in two places {told.doubled}, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,12 +57,17 @@ class Ledger:
     undecided: int = 0  # accepted, and on the way to a decision
     unjudged: int = 0  # in events.raw.v1, and not yet looked at by ingestion
     raw_rejects: int = 0  # dead letters that ingestion made
-    outcomes: OutcomeLedger = field(default_factory=OutcomeLedger)
+    outcomes: OutcomeLedger | None = None  # None: there was no time to read them
 
     @property
     def is_wrong(self) -> bool:
         """Whether a promise was broken."""
-        return bool(self.missing or self.duplicates or self.strangers) or not self.outcomes.is_good
+        is_lossy = self.outcomes is not None and not self.outcomes.is_good
+        return is_lossy or bool(self.missing or self.duplicates or self.strangers)
+
+
+class OutOfTime(Transient):
+    """The deadline of a scan has passed."""
 
 
 # Every committed record of a topic, as confluent-kafka's messages; with offsets by partition: only those, from there.
@@ -72,7 +78,8 @@ def scan(bootstrap: str, unfinished: Mapping[str, Mapping[int, int]], deadline_s
     """Read the log and settle the account.
 
     ``unfinished``: for each topic between two stages, by partition, the offset that its stage has committed; records at
-    or behind it are on their way. Raises Transient when ``deadline_s`` (monotonic) passes first.
+    or behind it are on their way. When ``deadline_s`` (monotonic) passes first, that is OutOfTime; where only outcomes
+    were left to read, theirs is the part of the account that is missing. Raises Transient.
 
     While stages run: take ``unfinished`` before the call. Decisions are read before the events they were made of, so
     that what is accepted and decided meanwhile is on its way, and neither missing nor a stranger.
@@ -101,12 +108,13 @@ def settle(read: Read, unfinished: Mapping[str, Mapping[int, int]]) -> Ledger:
             ledger.accepted += 1
     ledger.accepted += len(open_ones)
     ledger.strangers = sum(1 for count in decided.values() if count)
-    ledger.outcomes = settle_outcomes(read, unfinished, decided)
     if open_ones:
         ledger.undecided = len(open_ones & _on_the_way(read, unfinished))
         ledger.missing = len(open_ones) - ledger.undecided
     _count_dead_letters(read, ledger)
     _count_raw(read, ledger, unfinished.get(EVENTS_RAW.name, {}))
+    with suppress(OutOfTime):
+        ledger.outcomes = settle_outcomes(read, unfinished, decided)
     return ledger
 
 
@@ -154,7 +162,10 @@ def _on_the_way(read: Read, unfinished: Mapping[str, Mapping[int, int]]) -> set[
 def committed_records(
     bootstrap: str, topic: Topic, starts: Mapping[int, int] | None, deadline_s: float | None
 ) -> Iterator[Any]:
-    """See ``Read``; to where the end of each partition is now, once no transaction is open there. Raises Transient."""
+    """See ``Read``; to where the end of each partition is now, once no transaction is open there.
+
+    Raises Transient; OutOfTime when ``deadline_s`` passes first.
+    """
     consumer = Consumer(reader_settings(bootstrap, "weir.scan") | {"queued.min.messages": 100_000})
     try:
         partitions = consumer.list_topics(topic.name, timeout=_LIST_WAIT_S).topics[topic.name].partitions
@@ -165,7 +176,7 @@ def committed_records(
         while waiting:
             now_s = time.monotonic()
             if deadline_s is not None and now_s > deadline_s:
-                raise Transient(f"{topic.name} was not read to its end in the time there was")
+                raise OutOfTime(f"{topic.name} was not read to its end in the time there was")
             if now_s - heard_s > _SILENCE_S_MAX:
                 raise Transient(f"reading {topic.name}: nothing for {_SILENCE_S_MAX:.0f} s; is the broker up?")
             for message in consumer.consume(_BATCH_RECORDS_MAX, _BATCH_WAIT_S):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.mesh.errors import RejectCode
+from services.platform.outcome_account import OutcomeLedger
 from services.platform.scan import Ledger
 
 if TYPE_CHECKING:  # it brings xgboost, which nobody who starts a mesh should wait for
@@ -88,16 +89,24 @@ def _counts(ledger: Ledger) -> dict[str, object]:
         "missing": ledger.missing,
         "duplicates": ledger.duplicates + ledger.strangers,
         "undecided_at_stop": ledger.undecided + ledger.unjudged,
-        "outcomes_in": ledger.outcomes.outcomes_in,
-        "labels": ledger.outcomes.labels,
+        **_outcome_counts(ledger.outcomes),
+    }
+
+
+def _outcome_counts(told: OutcomeLedger | None) -> dict[str, object]:
+    if told is None:
+        return dict.fromkeys(_outcome_counts(OutcomeLedger()))
+    return {
+        "outcomes_in": told.outcomes_in,
+        "labels": told.labels,
         "outcomes": {
-            "accepted": ledger.outcomes.accepted,
-            "joined": ledger.outcomes.joined,
-            "pending": ledger.outcomes.pending + ledger.outcomes.unjudged,
-            "orphans": dict(sorted(ledger.outcomes.orphans.items())),
-            "lost": ledger.outcomes.lost + ledger.outcomes.strangers,
-            "doubled": ledger.outcomes.doubled,
-            "matured": ledger.outcomes.matured,
+            "accepted": told.accepted,
+            "joined": told.joined,
+            "pending": told.pending + told.unjudged,
+            "orphans": dict(sorted(told.orphans.items())),
+            "lost": told.lost + told.strangers,
+            "doubled": told.doubled,
+            "matured": told.matured,
         },
     }
 
@@ -108,7 +117,7 @@ def _ledger_lines(ledger: Ledger | None) -> list[str]:
             "counts            unknown  the log is too long to be read within the 10 s of a stop:",
             "                           start again, and run weir status --verify",
         ]
-    counts, outcomes = _counts(ledger), ledger.outcomes
+    counts = _counts(ledger)
     codes = ", ".join(f"{code} {count:,}" for code, count in sorted(ledger.rejects.items()))
     lines = [
         f"events in      {ledger.events_in:>10,}  accepted {ledger.accepted:,}, "
@@ -116,15 +125,26 @@ def _ledger_lines(ledger: Ledger | None) -> list[str]:
         f"dead letters   {ledger.dead_letters:>10,}  {codes}".rstrip(),
         f"decisions      {ledger.decisions:>10,}  missing {ledger.missing:,}, duplicates {counts['duplicates']:,}, "
         f"undecided at stop {counts['undecided_at_stop']:,}",
-        f"outcomes in    {outcomes.outcomes_in:>10,}  joined {outcomes.joined:,}, pending {outcomes.pending:,}, "
-        f"orphans {sum(outcomes.orphans.values()):,}, lost {outcomes.lost:,}",
-        f"labels         {outcomes.labels:>10,}  matured {outcomes.matured:,}",
+        *_outcome_lines(ledger.outcomes),
     ]
     if ledger.unreadable:
         lines.append(
             f"unreadable     {ledger.unreadable:>10,}  records of events.v1 or decisions.v1 that are no events"
         )
     return lines
+
+
+def _outcome_lines(told: OutcomeLedger | None) -> list[str]:
+    if told is None:
+        return [
+            "outcomes          unknown  too many to be read within the 10 s of a stop:",
+            "                           start again, and run weir status --verify",
+        ]
+    return [
+        f"outcomes in    {told.outcomes_in:>10,}  joined {told.joined:,}, pending {told.pending:,}, "
+        f"orphans {sum(told.orphans.values()):,}, lost {told.lost:,}",
+        f"labels         {told.labels:>10,}  matured {told.matured:,}",
+    ]
 
 
 def _time(time_ms: int) -> str:

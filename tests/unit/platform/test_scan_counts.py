@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import pytest
+
 from services.mesh.codec import HEADER_BYTES
 from services.mesh.headers import WEIR
 from services.mesh.topics import (
@@ -13,11 +15,12 @@ from services.mesh.topics import (
     EVENTS,
     EVENTS_RAW,
     FEATURES,
+    LABELS,
     OUTCOMES_RAW,
     UPDATES_TERMINAL,
     Topic,
 )
-from services.platform.scan import Ledger, settle
+from services.platform.scan import Ledger, OutOfTime, settle
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,35 @@ def test_raw_records_are_told_apart() -> None:
         OUTCOMES_RAW: [Message(b"o")],
     }
     ledger = account(log, {EVENTS_RAW.name: {0: 2}})
+    assert ledger.outcomes is not None
     assert (ledger.events_in, ledger.rekeyed, ledger.unjudged, ledger.outcomes.outcomes_in) == (2, 1, 1, 1)
     assert ledger.rejects == {"late": 2, "conflict": 1}
+
+
+@pytest.mark.parametrize("late", [LABELS, OUTCOMES_RAW])
+def test_time_that_ends_among_outcomes_leaves_the_account_of_events(late: Topic) -> None:
+    """A stop has 10 s: whether an event is missing is what people look for first."""
+
+    log = {EVENTS: [record("a"), record("b")], DECISIONS: [record("b")], DEAD_LETTERS: [rejected("late")]}
+
+    def read(topic: Topic, starts: Mapping[int, int] | None) -> Iterable[Message]:
+        if topic is late:
+            raise OutOfTime(f"{topic.name} was not read to its end")
+        return log.get(topic, []) if starts is None else []
+
+    ledger = settle(read, {})
+    assert (ledger.accepted, ledger.missing, ledger.dead_letters) == (2, 1, 1)
+    assert ledger.outcomes is None
+    assert ledger.is_wrong
+
+
+def test_time_that_ends_before_is_no_account() -> None:
+    def read(topic: Topic, starts: Mapping[int, int] | None) -> Iterable[Message]:
+        del starts
+        raise OutOfTime(f"{topic.name} was not read to its end")
+
+    with pytest.raises(OutOfTime, match=DECISIONS.name):
+        settle(read, {})
 
 
 def test_garbage_in_a_topic_is_counted_and_stops_nothing() -> None:

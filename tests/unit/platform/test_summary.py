@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from typing import Any
@@ -74,6 +75,19 @@ def test_without_an_account_counts_are_null_and_the_text_says_how_to_get_them() 
     assert (document["missing"], document["duplicates"], document["events_in"]) == (None, None, None)
     assert document["rate_per_s"] == 1234.6
     assert "weir status --verify" in to_text(summary(None))
+
+
+def test_without_time_for_outcomes_the_rest_is_told() -> None:
+    known = summary(dataclasses.replace(LEDGER, outcomes=None))
+    document, whole = json.loads(to_json(known)), json.loads(to_json(summary()))
+    assert document.keys() == whole.keys()
+    assert {name for name, value in document.items() if value != whole[name]} == {"outcomes_in", "labels", "outcomes"}
+    assert (document["outcomes_in"], document["outcomes"]) == (None, None)
+    text = to_text(known)
+    assert "missing 1, duplicates 5" in text
+    assert "weir status --verify" in text
+    assert "None" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_nothing_decided_is_no_rate_and_no_latency() -> None:
