@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 
 import psutil
 
+from services.mesh.errors import Transient
 from services.mesh.topology import STAGES
 from services.platform.endpoints import Endpoints
 from services.platform.observe import Observer
@@ -106,13 +107,19 @@ class Up:
         return found
 
     def wait_idle(self) -> None:
-        """Until no stage that runs has anything left to do, seen twice: what is being written is in nobody's input."""
+        """Until no stage that runs has anything left to do, seen twice: what is being written is in nobody's input.
+
+        A broker that was killed a moment ago may not answer yet; that is looked at once more, as by all who look.
+        """
         stages = [stage for stage in STAGES if stage.name not in self._left_out]
         observer = Observer(Endpoints.read(self.data).kafka, self.data / "run", stages)
         end_s, idle = time.monotonic() + READY_S_MAX, 0
         try:
             while idle < 2:
-                lags = observer.lags()
+                try:
+                    lags = observer.lags()
+                except Transient as error:
+                    lags = {str(error): 1}
                 idle = 0 if any(lags.values()) else idle + 1
                 assert time.monotonic() < end_s, lags
                 time.sleep(0.1)
