@@ -15,7 +15,7 @@ from services.platform import probes
 from services.platform.data_dir import DataDir
 from services.platform.files import write_atomically
 from services.platform.jars import Jars
-from services.platform.java import COMPACT_HEADERS, ENVIRONMENT, crash_file, java
+from services.platform.java import ENVIRONMENT, crash_file, java
 from services.platform.ports import HOST
 from services.platform.supervisor import ChildSpec
 
@@ -81,7 +81,6 @@ JVM = (
     # Measured at 12,000 records/s on two cores: pauses up to 34 ms, the serial collector's up to 94 at the same CPU.
     "-XX:+UseG1GC",
     "-XX:MaxGCPauseMillis=20",
-    COMPACT_HEADERS,
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
     # Kafka and its compression libraries use both on purpose; the log is for what somebody can act on.
@@ -144,7 +143,7 @@ def _format(data: DataDir, jars: Jars, settings: Path, log_dir: Path, sharing: t
         raise Fatal(f"{log_dir} holds records but no meta.properties: restore that file, or name a new directory")
     # transaction.version 2 is KIP-890's stricter protocol, for the clients that know it.
     tool = ("kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", str(settings))
-    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", COMPACT_HEADERS)  # a JVM that lives one second
+    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # a JVM that lives one second
     argv = (*_java(data, jars, sharing), *quick, *tool, "--feature", "transaction.version=2")
     with data.log("kafka").open("ab") as output:
         status = subprocess.run(

@@ -9,7 +9,7 @@ from services.mesh.errors import Fatal
 from services.platform import probes
 from services.platform.data_dir import DataDir
 from services.platform.jars import Jars
-from services.platform.java import COMPACT_HEADERS, ENVIRONMENT, crash_file, java
+from services.platform.java import ENVIRONMENT, crash_file, java
 from services.platform.ports import HOST
 from services.platform.supervisor import ChildSpec
 
@@ -18,7 +18,7 @@ DATABASE_FILE, DATABASE_MAGIC = "registry.mv.db", b"H:2,"  # the first bytes of 
 CONFLUENT_API = "/apis/ccompat/v7"
 
 # Compiled once and lightly: it starts in half the time and then answers a few requests an hour.
-JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", COMPACT_HEADERS, "-XX:+ExitOnOutOfMemoryError")
+JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 ERROR_MARKS = (" ERROR ", "Exception", "Error: ")
 
 

@@ -208,13 +208,19 @@ class KafkaLog:
         )
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        """Start each partition exactly where its metadata was read: one answer of the broker decides both."""
+        """Start each partition exactly where its metadata was read: one answer of the broker decides both.
+
+        Raises Transient: what `committed` itself raises would leave this callback as something that nobody can catch.
+        """
         self._joined = True
-        found = consumer.committed(partitions, CALL_WAIT_S) if partitions else []
+        try:
+            found = consumer.committed(partitions, CALL_WAIT_S) if partitions else []
+        except KafkaException as error:
+            raise _translate(error, f"assigning {self._topic}") from error
         for place in found:
             if place.error is not None:
                 # Reading on as if nothing were committed would repeat the whole log without its watermarks.
-                raise KafkaException(place.error)
+                raise _translate(KafkaException(place.error), f"assigning {self._topic}[{place.partition}]")
             committed = None if place.offset < 0 else place.offset
             self._added[self._base[place.topic] + place.partition] = CommittedOffset(committed, place.metadata or "")
         consumer.assign(
