@@ -30,6 +30,7 @@ pytestmark = pytest.mark.connected
 
 START_MS = 1_522_540_800_000
 WAIT_S_MAX = 60.0
+ENOUGH = 1_000  # events; amounts grow, and the first one above 300 from abroad, which the policy stops, is number 800
 README = (ROOT / "README.md").read_text()
 STEPS = ("check", "backtest", "shadow", "publish", "rollback", "list")
 
@@ -112,18 +113,18 @@ def test_from_check_to_rollback_while_events_flow(data: Path, tmp_path: Path) ->
     try:
         checked = weir("policy", "check", file, "--json")
         version = json.loads(checked.stdout)["policy_version"]
-        first = until(lambda: len(decided()) >= 600 and decided())[0]["policy_version"]
+        first = until(lambda: len(decided()) >= ENOUGH and decided())[0]["policy_version"]
         assert version != first
 
         changes = tmp_path / "changed.csv"
         report = policy("backtest", file, "--changes", changes)
-        assert report["population"]["events"] >= 600
+        assert report["population"]["events"] >= ENOUGH
         assert report["changed"] > 0
         with changes.open() as rows:
             assert len(list(csv.DictReader(rows))) == report["changed"]
         # The policy in force, on what it decided itself: event for event what the live path did.
         same, own = policy("backtest", ROOT / "schemas/payments/policy.yaml")["agrees"]
-        assert same == own >= 600
+        assert same == own >= ENOUGH
 
         policy("shadow", file, "--why", "to be watched")
         beside = until(lambda: [d for d in decided() if d["shadow_verdicts"]])
