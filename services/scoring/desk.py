@@ -29,7 +29,7 @@ from services.scoring.roster import Roster
 
 _SETTLE_POLL_S = 0.02
 # Models that passed their trial and left: a rollback, or one that changes places, serves at the next batch. Two are the
-# champion before and the one that was tried against it; each is a few megabytes.
+# champion before and the one that was tried against it.
 _SPARE_MAX = 2
 
 

@@ -144,6 +144,8 @@ def test_a_partition_whose_offset_cannot_be_had_is_not_begun_from_the_start() ->
     with pytest.raises(Transient, match="UNSTABLE_OFFSET_COMMIT"):
         log.poll(10, 10)
     assert consumer.assigned == []
+    with pytest.raises(Transient, match=r"assigning t\[0\]: UNSTABLE_OFFSET_COMMIT"):
+        assign(log, consumer, 0)
 
 
 def test_a_broker_that_does_not_tell_what_was_committed_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_bytes_that_replace_those_on_trial_are_tried_themselves() -> None:
     assert desk.champion.version == "bootstrap"
 
 
-def test_a_trial_that_nobody_waits_for_ends() -> None:
+def test_the_trial_of_a_model_that_is_retired_ends() -> None:
     shelf = Shelf()
     desk = shelf.desk()
     shelf.publish("m1", "promote", bundle_of("m1"))
