@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -106,3 +110,29 @@ def test_any_other_path_names_the_right_ones(asked: Asked) -> None:
 def test_a_port_that_is_taken_is_one_clear_error(asked: Asked) -> None:
     with pytest.raises(Fatal, match=f"WEIR_HEALTH_PORT={asked.server.port}: .*choose a free port"):
         HealthServer(asked.telemetry, asked.clock, "127.0.0.1", asked.server.port)
+
+
+def test_who_does_not_wait_for_the_answer_is_no_news(asked: Asked, capfd: pytest.CaptureFixture[str]) -> None:
+    """A probe gives up after its second; the process that was slow must not fill its log with tracebacks for it."""
+    gone = socket.create_connection(("127.0.0.1", asked.server.port))
+    gone.sendall(b"GET /health/al")
+    gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+    gone.close()
+    assert asked.get("/health/alive")[0] == 200
+    answered()
+    assert capfd.readouterr().err == ""
+
+
+def test_what_fails_while_answering_is_told(asked: Asked, capfd: pytest.CaptureFixture[str]) -> None:
+    asked.telemetry.health.last_turn_s = "never"  # type: ignore[assignment]
+    with pytest.raises(http.client.RemoteDisconnected):
+        asked.get("/health/alive")
+    answered()
+    assert "TypeError" in capfd.readouterr().err
+
+
+def answered() -> None:
+    """Wait for the threads that answer."""
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(10)
