@@ -9,6 +9,7 @@ from services.features.declared import declared_features
 from services.features.handler import FeaturesHandler
 from services.features.settings import FeaturesSettings
 from services.features.views import adapter_of
+from services.mesh.adapters.collector import freeze_survivors, thaw
 from services.mesh.adapters.process import Parts, run_stage
 from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.settings import Environment
@@ -27,8 +28,10 @@ def wire(parts: Parts, environment: Environment) -> Callable[[], Handler]:
     client = connect(settings.redis)
     stage = _STAGES[settings.view].name
     parts.telemetry.in_force("feature_set", features.content_hash)
+    freeze_survivors()
 
     def make() -> Handler:
+        thaw()  # a new session: what the ones before have left in cycles, if anything, goes
         store = RedisStore(client, settings.view)
         return FeaturesHandler(stage, adapter, store, parts.log.read, parts.clock, parts.telemetry, settings)
 

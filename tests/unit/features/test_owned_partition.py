@@ -5,6 +5,7 @@ Each test feeds a handler whose store misbehaves and one whose store never does,
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from random import Random
 
@@ -28,6 +29,28 @@ def test_the_next_owner_goes_on_where_the_store_stands() -> None:
     check_exact(bench, records, process.take(records))
     assert process.replayed() == 0
     check_stored(bench)
+
+
+def test_state_that_is_let_go_of_is_in_no_cycle() -> None:
+    """The collector does not look at old state (``adapters/collector.py``): it would stay for ever."""
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        bench = Bench()
+        process = bench.process()
+        process.take(bench.feed("a", "b", "c"))
+        bench.redis.lose_all()
+        process.take(bench.feed("a"))
+        process.catch_up()  # from the log: what it builds takes the place of what there was
+        assert process.replayed() == 4
+        process.handler.revoke(0)
+        del process
+        gc.collect()
+        kept = {type(thing).__name__ for thing in gc.garbage if type(thing).__module__.startswith("services.features")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert kept == set()
 
 
 def test_a_crash_between_commit_and_save_is_replayed() -> None:
