@@ -174,7 +174,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.replay",
         description="Measure how fast both feature views rebuild their state from the log.",
-        epilog=f"example: python -m loadtests.replay --events {IN_WINDOW_EVENTS} (the whole of it: 50 minutes, and 8 GB)",
+        epilog=f"example: python -m loadtests.replay --events {IN_WINDOW_EVENTS} (all of it: 48 minutes, 8 GB)",
     )
     add = parser.add_argument
     add(
