@@ -9,7 +9,7 @@ from services.features.declared import declared_features
 from services.features.handler import FeaturesHandler
 from services.features.settings import FeaturesSettings
 from services.features.views import adapter_of
-from services.mesh.adapters.collector import freeze_survivors, thaw
+from services.mesh.adapters.garbage_collector import freeze_survivors, thaw
 from services.mesh.adapters.process import Parts, run_stage
 from services.mesh.adapters.redis_store import RedisStore, connect
 from services.mesh.settings import Environment

@@ -32,7 +32,7 @@ def test_the_next_owner_goes_on_where_the_store_stands() -> None:
 
 
 def test_state_that_is_let_go_of_is_in_no_cycle() -> None:
-    """The collector does not look at old state (``adapters/collector.py``): it would stay for ever."""
+    """Garbage collection does not look at old state (``adapters/garbage_collector.py``): it would stay for ever."""
     gc.collect()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:

@@ -1,7 +1,7 @@
-"""The collector of cycles beside a state of millions of objects: what has lived for a while is not looked at again.
+"""Garbage collection beside a state of millions of objects: what has lived for a while is not looked at again.
 
-A full collection looks at every object that may be in a cycle. With some hundred thousand entities in memory that takes
-half a second, in which no event passes, and a third of the processor time of a rebuild. State has no cycles: its
+A full collection looks at every object that may be in a cycle. Measured with some hundred thousand entities in memory:
+about half a second, in which no event passes, and a third of the processor time of a rebuild. State has no cycles: its
 reference counts free it. So whatever survives a collection beyond the youngest generation is frozen.
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.mesh.adapters import collector
+from services.mesh.adapters import garbage_collector
 
 MANY = 100_000
 
@@ -21,16 +21,16 @@ class Node:
 @pytest.fixture
 def freezing() -> Iterator[None]:
     gc.collect()
-    collector.freeze_survivors()
+    garbage_collector.freeze_survivors()
     yield
-    gc.callbacks.remove(collector._freeze)
+    gc.callbacks.remove(garbage_collector._freeze)
     gc.unfreeze()
 
 
-def cycle() -> weakref.ref[Node]:
+def cycle() -> Node:
     node = Node()
     node.other = node
-    return weakref.ref(node)
+    return node
 
 
 @pytest.mark.usefixtures("freezing")
@@ -47,25 +47,24 @@ def test_what_has_lived_for_a_while_is_not_looked_at() -> None:
 
 @pytest.mark.usefixtures("freezing")
 def test_a_cycle_that_dies_young_goes() -> None:
-    dead = cycle()
+    dead = weakref.ref(cycle())
     gc.collect(0)
     assert dead() is None
 
 
 @pytest.mark.usefixtures("freezing")
 def test_a_cycle_that_dies_later_goes_when_thawed() -> None:
-    node = Node()
-    node.other = node
+    node = cycle()
     dead = weakref.ref(node)
     gc.collect(1)  # survives, and is frozen
     del node
     gc.collect()
     assert dead() is not None
-    collector.thaw()
+    garbage_collector.thaw()
     assert dead() is None
 
 
 @pytest.mark.usefixtures("freezing")
 def test_asking_twice_is_asking_once() -> None:
-    collector.freeze_survivors()
-    assert gc.callbacks.count(collector._freeze) == 1
+    garbage_collector.freeze_survivors()
+    assert gc.callbacks.count(garbage_collector._freeze) == 1
